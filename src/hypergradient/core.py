@@ -1,0 +1,336 @@
+"""The algorithm: any update theta_t = theta_{t-1} - alpha_t u_t, with an alpha_t that moves.
+
+    h_t     = <g_t, u_{t-1}>                   = -d f(theta_{t-1}) / d alpha_{t-1};  u_0 = 0
+    alpha_t = rule(alpha_{t-1}, h_t, beta)
+    theta_t = theta_{t-1} - alpha_t u_t        by torch's own kernels
+
+Each optimizer of this package is torch's own class with the `step` below. It says four things of
+its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1} follows from
+(`_memory`), how (`_direction`), and the kernel that moves theta (`_apply`).
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from inspect import signature
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hypergradient.options import check
+from hypergradient.pieces import as_real, inner, pieces, same_layout
+from hypergradient.rules import RULES
+
+Group = dict[str, Any]
+State = dict[str, Tensor]
+FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+
+
+class HypergradientOptimizer(Optimizer):
+    """The step, the learning rates and their options, common to all optimizers here."""
+
+    def _equip(self, **options: Any) -> None:
+        """Add the learning rate's own options to what torch's constructor has set up."""
+        self.defaults.update(options)
+        for group in self.param_groups:
+            self._check({**options, **group})
+            self._own(group)
+        # A GradScaler then unscales the gradients itself, so that the rates see the true ones.
+        self.__dict__.pop("_step_supports_amp_scaling", None)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters, with options of its own, as in `torch.optim.Optimizer`."""
+        if "hypergrad_lr" not in self.defaults:  # torch's constructor is at work: see _equip
+            super().add_param_group(param_group)
+            return
+        self._check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        self._own(self.param_groups[-1])
+
+    def _check(self, group: Group) -> None:
+        """Check a group's options; torch's constructor does so for the default ones only."""
+        check(group)
+        torchs = next(c for c in type(self).__mro__ if c.__module__.startswith("torch.optim"))
+        accepted = signature(torchs).parameters.keys() - {"params"}
+        torchs([torch.zeros(())], **{name: group[name] for name in accepted})
+
+    def _own(self, group: Group) -> None:
+        """Complete a group's options, and make its rate a tensor of its own.
+
+        In float64 on the CPU, where it costs nothing and equals a Python float; in float32
+        elsewhere, which is what torch's fused kernels take.
+        """
+        for name, default in self.defaults.items():
+            group.setdefault(name, default)
+        device = group["params"][0].device if group["params"] else torch.device("cpu")
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        lr = torch.as_tensor(group["lr"], dtype=dtype, device=device)
+        group["lr"] = lr.detach().clone().reshape(())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled, copied or loaded state, also one saved by torch's own class."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            self._own(group)
+            for p in group["params"]:
+                if p in self.state:
+                    self.state[p] = {**self._initial(group, p), **self.state[p]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, as in `torch.optim.Optimizer`."""
+        super().load_state_dict(state_dict)
+        # torch has cast all per-parameter state to the parameter's dtype, which rounds rates.
+        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for i, p in zip(indices, params, strict=True):
+            for key in {"lr", "step"} & state_dict["state"].get(i, {}).keys():
+                self.state[p][key] = state_dict["state"][i][key].to(p.device, copy=True)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the learning rates, then the parameters.
+
+        Args:
+            closure: evaluates the model again and returns the loss.
+
+        Returns:
+            The closure's loss; None without a closure.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if not isinstance(group["lr"], Tensor):  # somebody has written a number there
+                self._own(group)
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            self._adapt()
+            for group in self.param_groups:
+                self._descend(group)
+        return loss
+
+    def lr_summary(self) -> dict[str, float]:
+        """Summarise the learning rates, at any granularity, for logging.
+
+        Returns:
+            The "min", "median" and "max" of all rates: one a group, a tensor or an element.
+        """
+        rates: list[Tensor] = []
+        for group in self.param_groups:
+            if group["granularity"] in ("tensor", "element"):
+                rates += [self._rate(group, p) for p in group["params"]]
+            else:
+                rates.append(group["lr"])
+        rates = [as_real(lr).flatten().cpu().double() for lr in rates]
+        every = torch.cat(rates).sort().values
+        middle = every[(len(every) - 1) // 2] + every[len(every) // 2]
+        return {"min": every[0].item(), "median": middle.item() / 2, "max": every[-1].item()}
+
+    # What an update says of itself.
+
+    def _init_state(self, group: Group, p: Tensor) -> State:
+        """The state before the first step, in which u_0 = 0."""
+        raise NotImplementedError
+
+    def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
+        """The parameter-shaped tensors that u_{t-1} follows from."""
+        raise NotImplementedError
+
+    def _direction(self, group: Group, p: Tensor) -> Callable[..., Tensor]:
+        """A function of aligned pieces, (theta_{t-1}, alpha_{t-1}, *memory) -> u_{t-1}."""
+        raise NotImplementedError
+
+    def _remember(self, group: Group, g: Tensor, *memory: Tensor) -> None:
+        """Write to `memory` what u_t will follow from and `_apply` does not keep."""
+
+    def _apply(
+        self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
+    ) -> None:
+        """Advance the states, and params -= group["lr"] * u_t, by one of torch's kernels."""
+        raise NotImplementedError
+
+    # alpha_t = rule(alpha_{t-1}, h_t, beta)
+
+    def _adapt(self) -> None:
+        pools: dict[Hashable, _Pool] = {}
+        for group in self.param_groups:
+            for p in _with_gradient(group):
+                if not self.state[p]:
+                    self.state[p].update(self._initial(group, p))
+                if group["granularity"] == "element":
+                    self._adapt_elements(group, p)
+                else:
+                    pool = pools.setdefault(_pool_of(group, p), _Pool())
+                    for _, g, u in self._pairs(group, p):
+                        pool.add(g, u, norms=RULES[group["rule"]].normalized)
+        for group in self.param_groups:
+            for key, alpha in self._shared_rates(group):
+                if key in pools:
+                    _move(group, alpha, pools[key].hypergradient(group, alpha))
+
+    def _adapt_elements(self, group: Group, p: Tensor) -> None:
+        for alpha, narrow_g, narrow_u in self._pairs(group, p):
+            g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
+            normalized = RULES[group["rule"]].normalized
+            _move(group, alpha, _cosine(g * u, g * g, u * u) if normalized else g * u)
+
+    def _pairs(self, group: Group, p: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pieces of the rate, of g_t and of u_{t-1}; once used, u_t is remembered."""
+        direction = self._direction(group, p)
+        whole = (p, _dense_gradient(p), self._rate(group, p), *self._memory(group, p))
+        for theta, grad, alpha, *memory in pieces(*whole):
+            g = _effective(group, grad, theta)
+            yield alpha, g, direction(theta, alpha, *memory)
+            self._remember(group, g, *memory)
+
+    def _rate(self, group: Group, p: Tensor) -> Tensor:
+        shape = {"tensor": (), "element": p.shape}.get(group["granularity"])
+        if shape is None or "lr" not in self.state.get(p, {}):
+            rate: Tensor = group["lr"].expand(shape or ())
+        else:
+            rate = self.state[p]["lr"]
+        return rate
+
+    def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
+        if group["granularity"] == "tensor":
+            for p in _with_gradient(group):
+                yield p, self.state[p]["lr"]
+        elif group["granularity"] != "element":
+            yield _pool_of(group, None), group["lr"]
+
+    def _initial(self, group: Group, p: Tensor) -> State:
+        state = self._init_state(group, p)
+        if group["granularity"] == "tensor":
+            state["lr"] = group["lr"].clone()
+        elif group["granularity"] == "element":
+            wide = torch.promote_types(p.dtype, torch.float32)
+            state["lr"] = torch.zeros_like(p, dtype=wide, requires_grad=False)
+            as_real(state["lr"]).add_(group["lr"])
+        return state
+
+    # theta_t = theta_{t-1} - alpha_t u_t
+
+    def _descend(self, group: Group) -> None:
+        params = _with_gradient(group)
+        if group["granularity"] == "element":
+            for p in params:
+                self._descend_elements(group, p)
+        elif group["granularity"] == "tensor":
+            for p in params:
+                self._descend_together({**group, "lr": self.state[p]["lr"]}, [p])
+        else:
+            self._descend_together(group, params)
+
+    def _descend_together(self, group: Group, params: list[Tensor]) -> None:
+        """Descend at one rate: by torch's fused kernel, its fastest, wherever that is right."""
+        fused: list[Tensor] = []
+        others: list[Tensor] = []
+        for p in params:
+            (fused if self._fusible(group, p) else others).append(p)
+        for members, use in ((fused, True), (others, False)):
+            if members:
+                grads = [p.grad for p in members if p.grad is not None]
+                states = [self.state[p] for p in members]
+                lr = group["lr"] if use else plain(group["lr"])
+                self._apply({**group, "fused": use, "lr": lr}, members, grads, states)
+
+    def _fusible(self, group: Group, p: Tensor) -> bool:
+        """Whether p may go to a fused kernel.
+
+        torch's fused kernels on the CPU walk parameter, gradient and state in the order of memory
+        whatever their strides (torch 2.13), so their layouts must agree.
+        """
+        wanted = group["fused"] or (group["fused"] is None and group["foreach"] is None)
+        return (
+            wanted
+            and not group["differentiable"]
+            and p.is_floating_point()
+            and p.device.type in FUSED_DEVICES
+            and p.grad is not None
+            and not p.grad.is_sparse
+            and same_layout([p, p.grad, *self._memory(group, p)])
+        )
+
+    def _descend_elements(self, group: Group, p: Tensor) -> None:
+        """Let the kernel take its step from zero at the rate -1: that is u_t."""
+        u = torch.zeros_like(p)
+        g = _effective(group, _dense_gradient(p), p)
+        plain = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
+        self._apply({**group, **plain}, [u], [g], [self.state[p]])
+        if group.get("decoupled_weight_decay"):
+            u.add_(p, alpha=group["weight_decay"])
+        as_real(p).sub_(as_real(self.state[p]["lr"]) * as_real(u))
+
+
+def plain(scalar: Tensor) -> Tensor | float:
+    """A 0-dim tensor as a float where nothing waits for that: on the CPU, and not in a graph."""
+    on_host = scalar.device.type == "cpu" and not torch.compiler.is_compiling()
+    return scalar.item() if on_host else scalar
+
+
+class _Pool:
+    """Inner products of g_t and u_{t-1}, summed over the parameters that share a rate."""
+
+    def __init__(self) -> None:
+        self.gu: list[Tensor] = []
+        self.gg: list[Tensor] = []
+        self.uu: list[Tensor] = []
+        self.count = 0
+
+    def add(self, g: Tensor, u: Tensor, *, norms: bool) -> None:
+        self.gu.append(inner(g, u))
+        if norms:
+            self.gg.append(inner(g, g))
+            self.uu.append(inner(u, u))
+        self.count += g.numel()
+
+    def hypergradient(self, group: Group, alpha: Tensor) -> Tensor:
+        """h_t as the group's rule wants it: <g_t, u_{t-1}>, or the cosine of the two."""
+        gu = _total(self.gu, alpha)
+        if RULES[group["rule"]].normalized:
+            return _cosine(gu, _total(self.gg, alpha), _total(self.uu, alpha))
+        return gu / self.count if group["reduction"] == "mean" else gu
+
+
+def _cosine(gu: Tensor, gg: Tensor, uu: Tensor) -> Tensor:
+    norms = gg.sqrt() * uu.sqrt()
+    return torch.where(norms == 0, 0.0, gu / norms)
+
+
+def _move(group: Group, alpha: Tensor, h: Tensor) -> None:
+    """Move alpha by the rule, within its bounds; not at all to where it would not be finite."""
+    moved = RULES[group["rule"]].update(alpha, h, group["hypergrad_lr"])
+    finite = moved.isfinite()
+    if group["lr_bounds"] is not None:
+        moved = moved.clamp(*group["lr_bounds"])
+    alpha.copy_(torch.where(finite, moved, alpha))
+
+
+def _total(terms: list[Tensor], like: Tensor) -> Tensor:
+    """The sum of 0-dim tensors, in the precision and on the device of a rate."""
+    return torch.stack([t.to(like.device) for t in terms]).sum(dtype=like.dtype)
+
+
+def _pool_of(group: Group, p: Tensor | None) -> Hashable:
+    keys = {"global": "global", "group": id(group), "tensor": p}
+    return keys[group["granularity"]]
+
+
+def _with_gradient(group: Group) -> list[Tensor]:
+    return [p for p in group["params"] if p.grad is not None]
+
+
+def _dense_gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None  # noqa: S101 - callers pass parameters with gradients
+    return p.grad.to_dense() if p.grad.is_sparse else p.grad
+
+
+def _effective(group: Group, grad: Tensor, theta: Tensor) -> Tensor:
+    """g_t: the gradient of what is minimised, with L2 decay; never written into p.grad."""
+    g = -grad if group["maximize"] else grad
+    if group["weight_decay"] == 0 or group.get("decoupled_weight_decay"):
+        return g
+    return g.add(theta, alpha=group["weight_decay"])

@@ -1,0 +1,154 @@
+"""SGD, with momentum or Nesterov momentum, whose learning rate tunes itself."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+from torch.optim.sgd import sgd
+
+from hypergradient.core import Group, HypergradientOptimizer, State
+
+
+class SGDHD(HypergradientOptimizer, torch.optim.SGD):
+    r"""SGD-HD and SGDN-HD: `torch.optim.SGD` with hypergradient descent on its learning rate.
+
+    .. math::
+        g_t &= \nabla f(\theta_{t-1}) + \lambda \theta_{t-1} \\
+        \alpha_t &= \alpha_{t-1} + \beta \, \langle g_t, u_{t-1} \rangle \\
+        u_t &= g_t, \quad b_t \;\text{(momentum)} \quad\text{or}\quad
+               g_t + \mu b_t \;\text{(Nesterov)} \\
+        \theta_t &= \theta_{t-1} - \alpha_t u_t
+
+    Beside torch's own state it keeps one tensor a parameter, u_t; none with momentum that is not
+    Nesterov's, whose buffer is u_t.
+
+    Args:
+        params: parameters, named parameters or parameter groups, as for `torch.optim.SGD`.
+        lr: the initial learning rate alpha_0; 0 works with the additive rule.
+        momentum: mu.
+        dampening: of the momentum.
+        weight_decay: L2 penalty lambda; it is part of g_t, and `p.grad` is left as it is.
+        nesterov: use Nesterov momentum.
+        maximize: ascend instead.
+        foreach: as in torch. By default torch's fused kernel is used wherever it applies.
+        differentiable: as in torch.
+        fused: as in torch.
+        hypergrad_lr: beta, the step size of the learning rate's own update.
+        rule: "additive" (alpha + beta h) or "multiplicative" (alpha (1 + beta cos(g, u))).
+        granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
+            "tensor" or "element".
+        reduction: "sum" (Baydin et al.) or "mean" (Fischer's global rate: the inner product
+            divided by the number of elements that share the rate).
+        lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
+            paper, which may go negative.
+
+    The rate is `param_groups[i]["lr"]` ("global", "group") or `state[p]["lr"]` ("tensor",
+    "element"), always a tensor; `lr_summary()` gives floats.
+
+    Raises:
+        ValueError: at construction, for an option out of its range.
+
+    Source: Baydin et al., "Online Learning Rate Adaptation with Hypergradient Descent", ICLR 2018,
+    algorithms 4 and 5 (default beta: their tuning example); Fischer (2020) for element-wise rates.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x, y = torch.randn(64, 3), torch.randn(64, 1)
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = SGDHD(model.parameters(), lr=0.0, hypergrad_lr=1e-2)
+        >>> for _ in range(20):
+        ...     optimizer.zero_grad()
+        ...     torch.nn.functional.mse_loss(model(x), y).backward()
+        ...     optimizer.step()
+        >>> optimizer.param_groups[0]["lr"] > 0.01
+        tensor(True)
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        hypergrad_lr: float = 1e-3,
+        rule: str = "additive",
+        granularity: str = "group",
+        reduction: str = "sum",
+        lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            momentum,
+            dampening,
+            weight_decay,
+            nesterov,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+        )
+        self._equip(
+            hypergrad_lr=hypergrad_lr,
+            rule=rule,
+            granularity=granularity,
+            reduction=reduction,
+            lr_bounds=lr_bounds,
+        )
+
+    def _init_state(self, group: Group, p: Tensor) -> State:
+        if group["momentum"] != 0 and not group["nesterov"]:
+            return {}  # torch makes the momentum buffer, from the first gradient
+        return {"direction": torch.zeros_like(p)}
+
+    def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
+        state = self.state[p]
+        if group["momentum"] == 0:
+            return [state["direction"]]
+        buffer = state["momentum_buffer"] if "momentum_buffer" in state else torch.zeros_like(p)
+        return [state["direction"], buffer] if group["nesterov"] else [buffer]
+
+    def _direction(self, group: Group, p: Tensor) -> Callable[..., Tensor]:
+        return lambda _theta, _alpha, u, *_buffer: u
+
+    def _remember(self, group: Group, g: Tensor, *memory: Tensor) -> None:
+        mu = group["momentum"]
+        if mu == 0:
+            memory[0].copy_(g)
+        elif group["nesterov"]:  # u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
+            u, buffer = memory
+            torch.mul(g, 1 + mu, out=u).add_(buffer, alpha=mu**2)
+
+    def _apply(
+        self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
+    ) -> None:
+        if group["foreach"] and group["nesterov"]:  # torch 2.13 writes to these gradients
+            grads = [g.clone() for g in grads]
+        started = ["momentum_buffer" in state for state in states]
+        for which in set(started):  # torch's fused kernel takes first steps or others, not both
+            chosen = [i for i, has in enumerate(started) if has is which]
+            buffers = [states[i].get("momentum_buffer") for i in chosen]
+            sgd(
+                [params[i] for i in chosen],
+                [grads[i] for i in chosen],
+                buffers,
+                has_sparse_grad=any(grads[i].is_sparse for i in chosen),
+                **{name: group[name] for name in _SGD_OPTIONS},
+            )
+            for i, buffer in zip(chosen, buffers, strict=True):
+                if buffer is not None:
+                    states[i]["momentum_buffer"] = buffer
+
+
+_SGD_OPTIONS = (
+    *("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"),
+    *("foreach", "fused"),
+)

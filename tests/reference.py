@@ -1,0 +1,174 @@
+"""The optimizers again, one number at a time, in Python floats: slow, and plain to the eye.
+
+Every fast path is held to these loops. There are no tensors here, no broadcasting and no code of
+the package: a parameter is a list of `Scalar`, and scalars that share a learning rate hold the same
+`Rate`. The additive rule is eq. 3 of the poster; theta_t = theta_{t-1} - alpha_t u_t.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+INFINITY = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What one parameter group asks for, in the words of the package."""
+
+    algorithm: str  # "sgd", "adam" or "adamw"
+    lr: float
+    hypergrad_lr: float
+    rule: str = "additive"
+    granularity: str = "group"
+    reduction: str = "sum"
+    lr_bounds: tuple[float, float] | None = (0.0, INFINITY)
+    weight_decay: float = 0.0
+    maximize: bool = False
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    amsgrad: bool = False
+
+
+@dataclass
+class Rate:
+    """One learning rate, shared by everything that holds this object."""
+
+    value: float
+
+
+@dataclass
+class Scalar:
+    """One number of a parameter and all that its optimizer remembers of it."""
+
+    theta: float
+    rate: Rate
+    options: Options
+    u: float = 0.0  # the direction of its last step; u_0 = 0
+    g: float | None = None  # this step's gradient; None where there is none
+    steps: int = 0
+    momentum: float = 0.0
+    m: float = 0.0
+    v: float = 0.0
+    v_max: float = 0.0
+
+
+@dataclass
+class Reference:
+    """Hypergradient descent over groups of parameters, each a flat list of scalars."""
+
+    groups: list[list[list[Scalar]]] = field(default_factory=list)
+
+    def add_group(self, parameters: Sequence[Sequence[float]], options: Options) -> None:
+        """Append a group of flat parameters, whose rates all start at `options.lr`."""
+        of_group = Rate(options.lr)
+        group = []
+        for parameter in parameters:
+            of_tensor = Rate(options.lr)
+            scalars = []
+            for theta in parameter:
+                if options.granularity in {"global", "group"}:
+                    rate = of_group
+                elif options.granularity == "tensor":
+                    rate = of_tensor
+                else:
+                    rate = Rate(options.lr)
+                scalars.append(Scalar(theta, rate, options))
+            group.append(scalars)
+        self.groups.append(group)
+
+    def step(self, gradients: Sequence[Sequence[Sequence[float] | None]]) -> None:
+        """One step; `gradients` is nested like the groups, and None for a parameter without."""
+        for group, of_group in zip(self.groups, gradients, strict=True):
+            for parameter, of_parameter in zip(group, of_group, strict=True):
+                for i, scalar in enumerate(parameter):
+                    scalar.g = None if of_parameter is None else gradient(scalar, of_parameter[i])
+        everything = [s for group in self.groups for p in group for s in p]
+        active = [s for s in everything if s.g is not None]
+
+        moved: dict[int, tuple[Rate, float]] = {}
+        for scalar in everything:
+            if id(scalar.rate) not in moved:
+                if scalar.options.granularity == "global":
+                    pool = active
+                else:
+                    pool = [s for s in active if s.rate is scalar.rate]
+                moved[id(scalar.rate)] = scalar.rate, adapted(scalar, pool)
+        for rate, value in moved.values():
+            rate.value = value
+
+        for scalar in active:
+            scalar.u = direction(scalar)
+            scalar.theta -= scalar.rate.value * scalar.u
+
+
+def gradient(s: Scalar, g: float) -> float:
+    """g_t: what descent goes down, with L2 decay where decay is not decoupled."""
+    if s.options.maximize:
+        g = -g
+    if s.options.algorithm != "adamw" and s.options.weight_decay:
+        g += s.options.weight_decay * s.theta
+    return g
+
+
+def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
+    """alpha_t of the rate that `s` holds, from h_t = <g_t, u_{t-1}> over the pool."""
+    o, alpha = s.options, s.rate.value
+    if not pool:
+        return alpha
+    h = g_squared = u_squared = 0.0
+    for each in pool:
+        assert each.g is not None
+        h += each.g * each.u
+        g_squared += each.g * each.g
+        u_squared += each.u * each.u
+    if o.reduction == "mean":  # of all three, so that a ratio of them stays what it is
+        h, g_squared, u_squared = (total / len(pool) for total in (h, g_squared, u_squared))
+
+    if o.rule == "additive":
+        new = alpha + o.hypergrad_lr * h
+    else:
+        norms = math.sqrt(g_squared) * math.sqrt(u_squared)
+        new = alpha if norms == 0.0 else alpha * (1 + o.hypergrad_lr * h / norms)
+    if not math.isfinite(new):
+        return alpha
+    if o.lr_bounds is not None:
+        lower, upper = o.lr_bounds
+        new = min(max(new, lower), upper)
+    return new
+
+
+def direction(s: Scalar) -> float:
+    """u_t, so that theta_t = theta_{t-1} - alpha_t u_t."""
+    assert s.g is not None
+    s.steps += 1
+    return sgd(s, s.g) if s.options.algorithm == "sgd" else adam(s, s.g)
+
+
+def sgd(s: Scalar, g: float) -> float:
+    o = s.options
+    if o.momentum == 0.0:
+        return g
+    if s.steps == 1:
+        s.momentum = g  # as torch: the first buffer is the gradient, without dampening
+    else:
+        s.momentum = o.momentum * s.momentum + (1 - o.dampening) * g
+    return g + o.momentum * s.momentum if o.nesterov else s.momentum
+
+
+def adam(s: Scalar, g: float) -> float:
+    o = s.options
+    beta1, beta2 = o.betas
+    s.m = beta1 * s.m + (1 - beta1) * g
+    s.v = beta2 * s.v + (1 - beta2) * g * g
+    s.v_max = max(s.v_max, s.v)
+    m_hat = s.m / (1 - beta1**s.steps)
+    # AMSGrad keeps the largest v before its bias is corrected, as torch does.
+    v_hat = (s.v_max if o.amsgrad else s.v) / (1 - beta2**s.steps)
+    u = m_hat / (math.sqrt(v_hat) + o.eps)
+    if o.algorithm == "adamw":
+        u += o.weight_decay * s.theta  # theta_{t-1}: decoupled decay is part of the direction
+    return u

@@ -1,0 +1,109 @@
+"""Law: the rate moves by minus the derivative of the loss with respect to it, says autograd.
+
+The derivative is taken through one differentiable step of torch's own optimizer, which shares
+nothing with the package: every number is a parameter of its own in a group of its own, whose rate
+is the one that the package used, shifted by a leaf that all numbers of a pool share.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from cases import CASES, GRANULARITIES, Case, grouped, parameters, problem, rates
+
+BETA = 1e-3
+STEPS = 5
+SHAPES = (((2, 2), (), (3,)), ((0, 2), (1, 2)))
+KEYS: dict[str, Callable[[int, int, int], Hashable]] = {
+    "global": lambda _group, _tensor, _element: "all",
+    "group": lambda group, _tensor, _element: group,
+    "tensor": lambda group, tensor, _element: (group, tensor),
+    "element": lambda group, tensor, element: (group, tensor, element),
+}
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    """Have torch's Adam count its steps in float64, or its bias corrections are float32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def loss(x: Tensor) -> Tensor:
+    """A smooth function in which every number meets every other."""
+    i = torch.arange(1, x.numel() + 1, dtype=x.dtype)
+    return torch.cos(torch.sin(torch.outer(i, i)) @ x).sum() + 0.05 * (x**4).sum()
+
+
+def flat(groups: list[list[Tensor]]) -> Tensor:
+    return torch.cat([p.flatten() for group in groups for p in group])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_rate_moves_by_minus_the_derivative(
+    case: Case, granularity: str, reduction: str
+) -> None:
+    groups = parameters(problem(3, shapes=SHAPES).start)
+    optimizer = case.build(
+        grouped(groups, [{"lr": 0.05}, {"lr": 0.03}]),
+        hypergrad_lr=BETA,
+        granularity=granularity,
+        reduction=reduction,
+        lr_bounds=None,
+    )
+    keys = [
+        KEYS[granularity](i, j, k)
+        for i, group in enumerate(groups)
+        for j, theta in enumerate(group)
+        for k in range(theta.numel())
+    ]
+    shares = [keys.count(key) if reduction == "mean" else 1 for key in keys]
+
+    twins = [x.detach().clone() for x in flat(groups)]
+    twin = case.base([{"params": [x]} for x in twins], lr=0.0, differentiable=True, **case.options)
+
+    before = flat(rates(optimizer))
+    slopes = torch.zeros(len(twins), dtype=torch.float64)  # h_1 = 0
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        torch.autograd.backward(loss(flat(groups)))
+        optimizer.step()
+        after = flat(rates(optimizer))
+        torch.testing.assert_close(after, before - BETA * slopes, rtol=1e-12, atol=1e-14)
+        before = after
+        slopes = derivative(case, twin, twins, after, keys) / torch.tensor(shares)
+    assert slopes.abs().min() > 0, "a derivative of 0 shows nothing"
+
+
+def derivative(
+    case: Case,
+    twin: torch.optim.Optimizer,
+    twins: list[Tensor],
+    used: Tensor,
+    keys: list[Hashable],
+) -> Tensor:
+    """Step the twin at the rates `used`; d loss / d (their pool's shift), for every number."""
+    x = torch.stack(twins).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(x), x)
+    shifts = {key: torch.zeros((), dtype=torch.float64, requires_grad=True) for key in keys}
+    for own, theta, g, rate, key in zip(
+        twin.param_groups, twins, gradient, used, keys, strict=True
+    ):
+        theta.grad = g
+        own["lr"] = rate + shifts[key]
+    twin.step()
+
+    x = torch.stack(twins)
+    objective = -loss(x) if case.options.get("maximize") else loss(x)
+    if not case.decoupled:
+        objective = objective + case.options.get("weight_decay", 0.0) / 2 * (x**2).sum()
+    slopes = dict(zip(shifts, torch.autograd.grad(objective, list(shifts.values())), strict=True))
+    for theta in twins:
+        theta.detach_()
+    return torch.stack([slopes[key] for key in keys])
