@@ -1,0 +1,40 @@
+"""A small study on real data, as its author would write it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hypergradient.study import spec
+
+SMALL = """
+title = "Small"
+tasks = ["digits-logreg"]
+seeds = [0, 1]
+epochs = {epochs}
+batch_size = 256
+weight_decay = 1e-4
+
+[[methods]]
+names = ["SGD", "Adam"]
+grid = {{ lr = [1e-3, 1e-2] }}
+
+[[methods]]
+names = "SGD-HD"
+grid = {{ lr = 1e-3, hypergrad_lr = [0.0, 1e-3] }}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str = SMALL, epochs: int = 2) -> Path:
+        path = tmp_path / "small.toml"
+        path.write_text(text.format(epochs=epochs), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small(study_file: Callable[..., Path]) -> spec.Study:
+    return spec.load(study_file())

@@ -1,0 +1,91 @@
+"""The tables: the columns agreed, what diverged and failed runs leave, intervals over seeds."""
+
+import polars as pl
+import pytest
+
+from hypergradient.study import analyse, spec
+from hypergradient.study import execute as engine
+from hypergradient.study.store import Store
+
+DIVERGING = """
+title = "Diverging"
+tasks = ["digits-mlp"]
+seeds = [0]
+epochs = 40
+batch_size = 256
+
+[[methods]]
+names = ["SGD"]
+grid = {{ lr = [1e-2, 1e6] }}
+
+[[methods]]
+names = ["SGD-HD"]
+grid = {{ lr = 1e-2, hypergrad_lr = 1e-3, granularity = "tensor" }}
+"""
+
+
+@pytest.fixture
+def study_and_store(study_file, tmp_path):
+    study, store = spec.load(study_file(DIVERGING)), Store(tmp_path / "results")
+    engine.work(study.runs(), store, None)
+    return study, store
+
+
+def test_the_tables(study_and_store):
+    runs, epochs = analyse.tables(*study_and_store)
+    assert runs.columns[:4] == ["run_id", "study", "task", "method"]
+    assert runs["status"].to_list() == ["done", "diverged", "done"]
+    assert runs["hypergrad_lr"].to_list() == [None, None, 1e-3]
+    assert runs["granularity"].to_list() == [None, None, "tensor"]
+    assert runs["lr"].dtype == pl.Float64
+    assert epochs.columns == list(analyse.EPOCHS_SCHEMA)
+    assert runs["init_hash"].n_unique() == 1
+    for table in (runs, epochs):
+        floats = table.select(pl.selectors.float())
+        assert not any(floats.select(pl.all().is_nan().any()).row(0))
+        assert not any(floats.select(pl.all().is_infinite().any()).row(0))
+
+
+def test_final_and_best_are_those_of_the_epochs(study_and_store):
+    runs, epochs = analyse.tables(*study_and_store)
+    for row in runs.iter_rows(named=True):
+        own = epochs.filter((pl.col("run_id") == row["run_id"]) & (pl.col("epoch") > 0))
+        for metric in analyse.METRICS:
+            values = own[metric].to_list()
+            finite = [value for value in values if value is not None]
+            best = (max if "accuracy" in metric else min)(finite, default=None)
+            assert row[f"{metric}_final"] == values[-1]
+            assert row[f"{metric}_best"] == best
+            if best is not None:
+                assert row[f"{metric}_best_epoch"] == values.index(best) + 1
+    diverged = runs.row(1, named=True)
+    assert diverged["train_loss_final"] is None
+    last = epochs.filter(pl.col("run_id") == diverged["run_id"])["step"].max()
+    assert last - 6 < diverged["diverged_at_step"] <= last
+
+
+def test_a_failed_run_has_a_row_without_numbers(study_and_store):
+    study, store = study_and_store
+    run = study.runs()[0]
+    store.folder_of(run).joinpath("status.json").unlink()
+    store.folder_of(run).joinpath("metrics.jsonl").unlink()
+    with store.claim(run) as claim:
+        claim.fail("ValueError: no")
+    row = analyse.tables(study, store)[0].row(0, named=True)
+    assert row["status"] == "failed"
+    assert row["lr"] == run.hyper["lr"]
+    assert row["valid_loss_best"] is None
+
+
+def test_no_finished_runs_give_empty_tables(small, tmp_path):
+    runs, epochs = analyse.tables(small, Store(tmp_path))
+    assert (len(runs), len(epochs)) == (0, 0)
+
+
+def test_written_tables_read_back(study_and_store, tmp_path):
+    runs, epochs = analyse.tables(*study_and_store)
+    analyse.write_tables(runs, epochs, tmp_path)
+    for name, table in (("runs", runs), ("epochs", epochs)):
+        assert pl.read_parquet(tmp_path / f"{name}.parquet").equals(table)
+        assert pl.read_csv(tmp_path / f"{name}.csv", schema=table.schema).equals(table)
+    assert not list(tmp_path.glob("*.partial"))

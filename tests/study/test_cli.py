@@ -1,0 +1,159 @@
+"""The command: what goes wrong is one clear line each and exit code 2, before any training."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from hypergradient.study import cli, data
+from hypergradient.study import execute as engine
+
+COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Call the command line in this process; give its exit code, output and complaint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(data.ENVIRONMENT_VARIABLE, raising=False)
+    data.load.cache_clear()
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hypergradient", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        shown = capsys.readouterr()
+        return end.value.code or 0, shown.out, shown.err
+
+    return call
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(engine, "execute", lambda *_, **__: pytest.fail("trains"))
+
+
+BAD = {
+    "unknown-study": (["run", "tuning-logrge"], "did you mean tuning-logreg?"),
+    "unknown-study-far": (["run", "zzz"], "choose from demo, tuning-logreg"),
+    "no-file": (["run", "here.toml"], "no study file here.toml"),
+    "syntax": (["run", "broken.toml"], "broken.toml: "),
+    "no-data": (["run", "tuning-logreg", "--data-dir", "empty"], "--data-dir"),
+    "damaged-data": (["run", "tuning-logreg", "--data-dir", "damaged"], "is damaged: "),
+    "file-in-the-way": (["demo", "--out", "broken.toml"], "cannot write to broken.toml"),
+    "file-above": (["demo", "--out", "broken.toml/x"], "cannot write to broken.toml/x"),
+    "not-writable": (["demo", "--out", "/proc/results"], "cannot write to /proc/results"),
+}
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line_and_exit_code_2(command, tmp_path, arguments, said):
+    (tmp_path / "broken.toml").write_text("title = [")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8bhello")
+    code, _, complaint = command(*arguments)
+    assert code == 2
+    assert said in complaint
+    assert len(complaint.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("no_training")
+def test_an_invalid_study_is_a_line_an_error(command, tmp_path):
+    (tmp_path / "bad.toml").write_text('tasks = ["x"]\nmethods = []\nseeds = [0]\nepochs = 0\n')
+    code, _, complaint = command("run", "bad.toml")
+    assert code == 2
+    lines = complaint.splitlines()
+    places = [line.split(": ")[1] for line in lines]
+    assert sorted(places) == ["batch_size", "epochs", "methods", "tasks.0", "title"]
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "demo", "--workers", "0"], ["walk"]])
+def test_usage_errors_have_exit_code_2(command, arguments):
+    assert command(*arguments)[0] == 2
+
+
+def test_list_names_the_studies(command):
+    code, shown, _ = command("list")
+    assert code == 0
+    assert [line.split()[0] for line in shown.splitlines()] == ["demo", "tuning-logreg"]
+
+
+def test_a_study_from_declaration_to_report(command, study_file, tmp_path, monkeypatch):
+    """The real thing; then a resume, which trains nothing."""
+    out = tmp_path / "out"
+    arguments = ["run", str(study_file()), "--out", str(out), "--workers", "1"]
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "small: 12 runs, 0 of them done" in done.stdout
+    assert "12 runs: 12 done" in done.stdout
+    assert (out / "report.html").stat().st_size > 10_000
+    assert len(pl.read_parquet(out / "runs.parquet")) == 12
+    assert len(pl.read_csv(out / "epochs.csv")) == 12 * 3
+    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr(engine, "work", lambda *_: pytest.fail("trains"))
+    code, shown, _ = command(*arguments)
+    assert code == 0
+    assert "small: 12 runs, 12 of them done" in shown
+
+
+def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monkeypatch):
+    def crash(*_):
+        raise RuntimeError("out of luck")
+
+    def in_this_process(runs, store, *, data_dir, **_):
+        engine.work(runs[:-1], store, data_dir)
+        monkeypatch.setattr(engine, "train_run", crash)
+        engine.work(runs, store, data_dir)
+
+    monkeypatch.setattr(engine, "execute", in_this_process)
+    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
+    code, shown, complaint = command("run", study_file(), "--out", "out")
+    assert code == 1
+    assert "11 done, 1 failed" in shown
+    assert complaint.startswith("failed: digits-logreg SGD-HD lr=0.001 hypergrad_lr=0.001 seed=1")
+    assert "RuntimeError: out of luck" in complaint
+    assert len(complaint.splitlines()) == 1
+
+
+@pytest.mark.parametrize("missing", ["typer", "pydantic"])
+def test_a_missing_extra_is_one_line(missing):
+    script = f"import sys; sys.modules[{missing!r}] = None; {COMMAND[-1]}"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "demo"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"{missing} is not installed: pip install 'hypergradient[study]'\n"
+
+
+def test_plain_lines_estimate_the_time_left(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    show = cli.plain_lines()
+    for seconds, trained in ((0, 50), (5, 60), (10, 70), (12, 74), (20, 90), (25, 100)):
+        now[0] = 100.0 + seconds
+        show(engine.Progress(runs=10, finished=trained // 10, epochs=100, trained=trained))
+    assert capsys.readouterr().out.splitlines() == [
+        "7/10 runs, about 15 s left",
+        "9/10 runs, about 5 s left",
+    ]
+
+
+def test_importing_the_optimizers_does_not_import_the_harness():
+    script = "import sys, hypergradient; print([m for m in sys.modules if 'study' in m])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_entry_point_exists():
+    (entry,) = (
+        point
+        for point in importlib.metadata.entry_points(group="console_scripts")
+        if point.name == "hypergradient"
+    )
+    assert entry.load() is cli.main

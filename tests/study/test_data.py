@@ -1,0 +1,117 @@
+"""Data files: what is read is what was written, and damage is told with the file and the remedy."""
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+
+from hypergradient.study import data
+
+ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["raw", "gz"])
+def test_reads_what_was_written(tmp_path, pack):
+    path = tmp_path / ("x.gz" if pack is gzip.compress else "x")
+    path.write_bytes(pack(idx(ARRAY)))
+    np.testing.assert_array_equal(data.read_idx(path), ARRAY)
+
+
+WHOLE = idx(ARRAY)
+DAMAGE = {
+    "empty": ("x", b""),
+    "magic": ("x", b"\0\0\x0d\x03" + WHOLE[4:]),
+    "header-cut": ("x", WHOLE[:9]),
+    "values-cut": ("x", WHOLE[:-1]),
+    "values-added": ("x", WHOLE + b"\0"),
+    "gzip-cut": ("x.gz", gzip.compress(WHOLE)[:-6]),
+    "gzip-checksum": ("x.gz", gzip.compress(WHOLE)[:-8] + bytes(8)),
+    "gzip-body": ("x.gz", gzip.compress(WHOLE)[:12] + b"\xff" * 20),
+    "not-gzip": ("x.gz", b"<html>404</html>"),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_told_with_the_file_and_the_remedy(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(data.DataError, match="delete it and put a fresh copy") as error:
+        data.read_idx(path)
+    assert str(error.value).startswith(f"{path} is damaged: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("place", [".", "mnist", "MNIST/raw"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_mnist_is_found_in_the_usual_places(tmp_path, place, suffix):
+    name = "t10k-labels-idx1-ubyte"
+    path = tmp_path / place / f"{name}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert data.mnist_file(name, tmp_path).samefile(path)
+
+
+def test_missing_mnist_in_a_named_folder_is_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "download_mnist", lambda _: pytest.fail("downloads"))
+    monkeypatch.setenv(data.ENVIRONMENT_VARIABLE, str(tmp_path))
+    data.load.cache_clear()
+    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte .*--data-dir"):
+        data.load("mnist")
+
+
+def test_no_network_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MNIST_MIRRORS", ("http://127.0.0.1:9/",))
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    with pytest.raises(data.DataError, match="--data-dir") as error:
+        data.download_mnist("t10k-labels-idx1-ubyte")
+    assert "\n" not in str(error.value)
+
+
+def test_other_data_under_mnists_names_is_refused(tmp_path):
+    for name in data.MNIST_FILES:
+        (tmp_path / name).write_bytes(idx(ARRAY))
+    with pytest.raises(data.DataError, match=r"\(2, 3, 4\) where MNIST has \(60000, 28, 28\)"):
+        data.mnist(tmp_path)
+
+
+def test_digits_are_split_scaled_and_the_same_each_time():
+    first, second = data.digits(None), data.digits(None)
+    assert (len(first.train_x), len(first.valid_x)) == (1437, 360)
+    assert abs(first.train_x.mean()) < 1e-5
+    assert abs(first.train_x.std() - 1) < 1e-5
+    np.testing.assert_array_equal(first.train_x, second.train_x)
+
+
+def test_digits_are_scikit_learns_each_on_one_side():
+    pixels, classes = sklearn.datasets.load_digits(return_X_y=True)
+    ours = data.digits(None)
+    together = np.concatenate([ours.train_x, ours.valid_x])
+    scale = np.ptp(pixels) / np.ptp(together)
+    restored = np.rint((together - together.min()) * scale)
+    labels = np.concatenate([ours.train_y, ours.valid_y])
+    rows = {tuple(row) for row in np.column_stack([restored, labels])}
+    assert rows == {tuple(row) for row in np.column_stack([pixels, classes])}
+    assert len(together) == len(pixels)
+
+
+@pytest.mark.skipif(
+    data.ENVIRONMENT_VARIABLE not in os.environ,
+    reason=f"{data.ENVIRONMENT_VARIABLE} does not name a folder with MNIST",
+)
+def test_real_mnist_is_normalised():
+    mnist = data.mnist(Path(os.environ[data.ENVIRONMENT_VARIABLE]))
+    assert mnist.train_x.shape == (60_000, 784)
+    assert mnist.valid_x.shape == (10_000, 784)
+    assert mnist.train_x.dtype == np.float32
+    assert abs(mnist.train_x.mean(dtype=np.float64)) < 1e-3
+    assert abs(mnist.train_x.std(dtype=np.float64) - 1) < 1e-3
+    assert np.bincount(mnist.train_y).tolist()[0] == 5923

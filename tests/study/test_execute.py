@@ -1,0 +1,176 @@
+"""Workers: each run is done once, whatever is killed; a crash is kept; nothing is repeated."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hypergradient.study import execute as engine
+from hypergradient.study import spec
+from hypergradient.study.store import Store
+
+COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def longer(study_file):
+    """Twelve runs of a fraction of a second each."""
+    return spec.load(study_file(epochs=60)).runs()
+
+
+def finished_at(store, runs):
+    return {
+        run.id: (store.folder_of(run) / "status.json").stat().st_mtime_ns
+        for run in runs
+        if store.finished(run)
+    }
+
+
+def numbers(store, runs):
+    """All that was recorded but the time it took."""
+    return {
+        run.id: [{k: v for k, v in line.items() if k != "seconds"} for line in store.records(run)]
+        for run in runs
+    }
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_path):
+    runs, seen, alone = small.runs(), [], Store(tmp_path / "alone")
+    engine.execute(runs, store, workers=2, report=seen.append)
+    assert seen[0] == engine.Progress(runs=12, finished=0, epochs=24, trained=0)
+    assert seen[-1] == engine.Progress(runs=12, finished=12, epochs=24, trained=24)
+    engine.work(runs, alone, None)
+    assert numbers(store, runs) == numbers(alone, runs)
+    assert len({(run.seed, store.status(run)["init_hash"]) for run in runs}) == 2
+    before = finished_at(store, runs)
+    assert len(before) == 12
+    engine.execute(runs, store, workers=2)
+    assert finished_at(store, runs) == before
+
+
+def test_killed_workers_are_replaced_and_each_run_is_done(longer, store, tmp_path):
+    """Kill -9 the worker twice, in the middle of a run."""
+    kills = []
+
+    def kill(now: engine.Progress) -> None:
+        busy = [run for run in longer if store.epochs_seen(run) and not store.finished(run)]
+        if busy and now.finished >= 3 * len(kills) and len(kills) < 2:
+            (victim,) = multiprocessing.active_children()
+            os.kill(victim.pid, signal.SIGKILL)
+            kills.append(victim.pid)
+
+    engine.execute(longer, store, workers=1, report=kill)
+    assert len(kills) == 2
+    assert store.missing(longer) == []
+    undisturbed = Store(tmp_path / "undisturbed")
+    engine.work(longer, undisturbed, None)
+    assert numbers(store, longer) == numbers(undisturbed, longer)
+
+
+ENDS = {
+    "kill-all": (signal.SIGKILL, os.killpg, -signal.SIGKILL, ""),
+    "kill-parent": (signal.SIGKILL, os.kill, -signal.SIGKILL, ""),
+    "ctrl-c": (signal.SIGINT, os.killpg, 130, "interrupted with {} runs to do: the same command"),
+}
+
+
+@pytest.mark.parametrize(("number", "send", "code", "said"), ENDS.values(), ids=ENDS.keys())
+def test_a_command_that_was_ended_resumes_without_repeating(
+    study_file, tmp_path, number, send, code, said
+):
+    path = study_file(epochs=100)
+    runs, store = spec.load(path).runs(), Store(tmp_path / "out")
+    command = [*COMMAND, "run", str(path), "--out", str(store.folder), "--workers", "1"]
+    with subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        wait_until(lambda: len(finished_at(store, runs)) >= 2)
+        send(process.pid, number)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == code
+    wait_until(lambda: all(store.idle(run) for run in runs))  # workers leave with their parent
+    before = finished_at(store, runs)
+    assert 2 <= len(before) < len(runs)
+    assert complaint.startswith(said.format(len(store.missing(runs))))
+    assert len(complaint.splitlines()) == (1 if said else 0)
+    engine.work(runs, store, None)
+    assert store.missing(runs) == []
+    after = finished_at(store, runs)
+    assert {run: after[run] for run in before} == before
+
+
+def work_and_log(runs, store, log):
+    """Be a worker that notes each run it trains."""
+    train_run = engine.train_run
+
+    def noted(run, *rest):
+        with log.open("a") as file:
+            file.write(f"{run.id} {os.getpid()}\n")
+        train_run(run, *rest)
+
+    engine.train_run = noted
+    engine.work(runs, store, None)
+
+
+def test_two_processes_share_a_folder_and_never_do_a_run_twice(longer, store, tmp_path):
+    log = tmp_path / "log"
+    spawn = multiprocessing.get_context("spawn")
+    both = [spawn.Process(target=work_and_log, args=(longer, store, log)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    trained, by = zip(*(line.split() for line in log.read_text().splitlines()), strict=True)
+    assert sorted(trained) == sorted(run.id for run in longer)
+    assert len(set(by)) == 2
+
+
+def test_a_crash_is_kept_and_the_others_go_on(small, store):
+    broken = small.runs()[3]
+    folder = store.folder_of(broken)
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").symlink_to(folder / "no" / "such" / "place")
+    engine.work(small.runs(), store, None)
+    assert store.status(broken)["state"] == "failed"
+    assert "FileNotFoundError" in (folder / "traceback.txt").read_text()
+    assert store.missing(small.runs()) == [broken]
+    (folder / "metrics.jsonl").unlink()
+    engine.execute(small.runs(), store, workers=1)
+    assert store.missing(small.runs()) == []
+
+
+def test_a_run_that_kills_its_process_each_time_is_given_up(small, store):
+    run = small.runs()[0]
+    store.folder_of(run).mkdir(parents=True)
+    (store.folder_of(run) / "lock").write_bytes(b"x" * engine.MOST_DEATHS)
+    engine.work([run], store, None)
+    assert store.status(run)["state"] == "failed"
+    assert "killed 3 times" in store.status(run)["error"]
+
+
+def test_workers_that_cannot_work_end_the_command(small, store):
+    run = small.runs()[0]
+    store.folder_of(run).mkdir(parents=True)
+    (store.folder_of(run) / "run.json").mkdir()  # so that the claim itself fails
+    with pytest.raises(engine.StudyError, match="cannot work"):
+        engine.execute([run], store, workers=1)

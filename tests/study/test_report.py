@@ -1,0 +1,314 @@
+"""The report in a real browser: it draws, its switches work, and it asks nothing of the network."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from figure_tables import Declared, epochs_table, runs_table, study_tables
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from hypergradient.study import statistics
+from hypergradient.study.report import headline, write_report
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+in_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"
+)
+HOSTILE = (
+    "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>{{7*7}}"
+)
+PUBLISHED = pl.DataFrame(
+    [
+        {"method": method, "lr0": 1e-2, "hypergrad_lr": 1e-3, "epoch": epoch}
+        | {"train_loss": 0.5 / epoch, "valid_loss": 0.6 / epoch, "mean_lr": 1e-2}
+        for method in ("sgd", "sgd_hd", "adam", "adam_hd")
+        for epoch in (1, 2, 3)
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(Declared(), *study_tables(), folder, published=PUBLISHED)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page, and check at the end that it said nothing and asked for nothing else."""
+    complaints: list[str] = []
+    requests: list[str] = []
+    pages = []
+
+    def visit(path: Path, **options: Any) -> Page:
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
+        return page
+
+    yield visit
+    opened = [page.url for page in pages]
+    for page in pages:
+        page.close()
+    assert complaints == []
+    assert requests == opened
+
+
+def traces(page: Page, figure: str) -> list[list[dict[str, Any]]]:
+    """What plotly holds: the traces of each panel."""
+    return page.evaluate(
+        "id => [...document.querySelectorAll(`#${id} .plot`)].map(plot => plot.data.map("
+        "t => ({x: t.x, y: t.y, mode: t.mode, dash: t.line?.dash, text: t.text})))",
+        figure,
+    )
+
+
+def axis_type(page: Page, figure: str) -> set[str]:
+    return set(
+        page.evaluate(
+            "id => [...document.querySelectorAll(`#${id} .plot`)].map(p => p.layout.yaxis.type)",
+            figure,
+        )
+    )
+
+
+def lines(page: Page, figure: str) -> list[int]:
+    return [sum("lines" in t["mode"] and len(t["x"]) > 1 for t in p) for p in traces(page, figure)]
+
+
+@in_browser
+def test_every_figure_is_drawn(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    panels = {"sensitivity": 2, "curves": 2, "rate": 2, "published": 4}
+    for figure, count in panels.items():
+        drawn = page.locator(f"#{figure} .plot .main-svg .scatterlayer .trace")
+        assert len(traces(page, figure)) == count
+        assert drawn.count() >= 2 * count
+    assert page.locator("#sensitivity h3").all_text_contents() == ["SGD", "Adam"]
+    assert lines(page, "curves") == [6, 6]
+
+
+@in_browser
+def test_task_metric_and_scale_switches(report: Path, visit: Callable[..., Page]) -> None:
+    runs, _ = study_tables()
+    page = visit(report)
+    held = json.loads(page.locator("#data").text_content() or "")
+    assert held["tasks"] == runs["task"].unique().sort().to_list()
+
+    assert axis_type(page, "sensitivity") == {"log"}
+    page.check("#sensitivity input[value=linear]")
+    assert axis_type(page, "sensitivity") == {"linear"}
+    assert axis_type(page, "curves") == {"log"}
+
+    link = page.locator("#curves .files a", has_text="CSV")
+    assert link.get_attribute("href") == "figures/curves_train_loss.csv"
+    page.check("#curves input[value=valid_loss]")
+    assert link.get_attribute("href") == "figures/curves_valid_loss.csv"
+
+    page.evaluate("window.before = document.querySelector('#curves .plot').data")
+    page.check("input[name=task][value='1']")
+    assert page.evaluate("document.querySelector('#curves .plot').data !== window.before")
+
+    assert page.locator("#summary [data-metric=valid_loss]").is_hidden()
+    page.check("#summary input[value=valid_loss]")
+    assert page.locator("#summary [data-metric=valid_loss]").is_visible()
+    assert page.locator("#summary [data-metric=train_loss]").is_hidden()
+
+
+@in_browser
+def test_legend_hides_and_shows(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    constant = page.locator("#curves .key button", has_text="constant rate")
+    rate = page.locator("#curves .key button", has_text="10⁻²")
+    constant.click()
+    assert lines(page, "curves") == [3, 3]
+    assert constant.get_attribute("aria-pressed") == "false"
+    rate.click()
+    assert lines(page, "curves") == [2, 2]
+    page.check("input[name=task][value='1']")
+    assert lines(page, "curves") == [2, 2]
+    constant.click()
+    rate.click()
+    assert lines(page, "curves") == [6, 6]
+    assert lines(page, "rate") == [6, 6]
+
+
+@in_browser
+def test_hover_tells_the_values(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    page.locator("#sensitivity").scroll_into_view_if_needed()
+    page.evaluate(
+        "(() => { const plot = document.querySelector('#sensitivity .plot');"
+        "const curve = plot.data.findIndex(t => t.mode === 'lines+markers');"
+        "Plotly.Fx.hover(plot, [{curveNumber: curve, pointNumber: 1}]); })()"
+    )
+    label = page.locator("#sensitivity .hoverlayer").first
+    label.get_by_text("3 seeds").wait_for()
+    assert "constant rate, α₀ = 10⁻²" in (label.text_content() or "")
+
+
+@in_browser
+def test_diverged_runs_are_shown(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    sgd, adam = traces(page, "sensitivity")
+    assert [t["text"] for t in sgd if t["mode"] == "text"] == [["2/3"]]
+    assert [t["text"] for t in adam if t["mode"] == "text"] == []
+
+
+@in_browser
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_fits_its_width_and_follows_the_colour_scheme(
+    report: Path, visit: Callable[..., Page], width: int, scheme: str
+) -> None:
+    page = visit(report, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    boxes = [plot.bounding_box() for plot in page.locator(".plot").all()]
+    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+
+    def colours() -> list[str]:
+        return page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor,"
+            "document.querySelector('#curves .plot').layout.font.color,"
+            "document.querySelector('#curves .plot').data[0].line.color]"
+        )
+
+    before = colours()
+    page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
+    page.wait_for_function(
+        "old => document.querySelector('#curves .plot').layout.font.color !== old", arg=before[1]
+    )
+    assert all(a != b for a, b in zip(before, colours(), strict=True))
+
+
+@in_browser
+def test_names_are_never_markup(tmp_path: Path, visit: Callable[..., Page]) -> None:
+    study = Declared(name=HOSTILE, title=HOSTILE, description=HOSTILE, source=HOSTILE)
+    path = write_report(study, *study_tables((HOSTILE, "other")), tmp_path)
+    page = visit(path)
+    page.check("input[name=task][value='0']")
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    assert page.locator("h1").text_content() == HOSTILE
+    assert page.title() == HOSTILE
+    assert page.locator("#summary caption", has_text=HOSTILE).count() == 2
+
+
+def test_page_is_one_file_with_plotly_once(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert text.count("* plotly.js v") == 1
+    outside = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", outside)
+    for link in re.findall(r'data-stem="([^"]+)"', text):
+        assert list((report.parent / "figures").glob(f"{link}*.pdf"))
+
+
+def test_files_beside_the_page(report: Path) -> None:
+    names = {path.stem for path in (report.parent / "figures").iterdir()}
+    assert names == {
+        "sensitivity_train_loss",
+        "sensitivity_valid_loss",
+        "curves_train_loss",
+        "curves_valid_loss",
+        "curves_lr_mean",
+        "published",
+    }
+    assert {path.name for path in report.parent.iterdir()} == {"report.html", "figures"}
+
+
+def said(runs: pl.DataFrame) -> list[str]:
+    return headline(
+        statistics.summary(statistics.sensitivity(statistics.pair(runs), "train_loss")), runs
+    )
+
+
+def test_headline_follows_the_data() -> None:
+    ends = {("SGD", 0.1): 4.0, ("SGD", 1.0): 0.2, ("SGD-HD", 0.1): 0.5, ("SGD-HD", 1.0): 0.4}
+    runs = runs_table(
+        [
+            {"method": method, "lr": lr, "loss": loss, "hypergrad_lr": 1e-3 * method.endswith("HD")}
+            for (method, lr), loss in ends.items()
+        ]
+    )
+    assert said(runs) == [
+        (
+            "From α₀ = 0.1, the lowest tried, the final training loss with a constant rate is "
+            "8 (SGD) times that of hypergradient descent."
+        ),
+        "From the best α₀ of each it is 0.5 (SGD) times; no run diverged.",
+    ]
+
+
+def test_headline_names_who_diverged_and_compares_nothing_that_did() -> None:
+    runs = runs_table(
+        [
+            {"method": method, "lr": lr, "loss": loss, "hypergrad_lr": beta, "status": status}
+            for method, beta, first in (("SGD", None, 0.2), ("SGD-HD", 1e-3, None))
+            for lr, loss in ((0.1, first), (1.0, 0.1))
+            for status in ["done" if loss else "diverged"]
+        ]
+    )
+    first, second = said(runs)
+    assert "is not comparable with that of" in first
+    assert second == (
+        "From the best α₀ of each it is 1 (SGD) times; 1 of 4 runs diverged (SGD-HD 1)."
+    )
+
+
+def test_headline_with_a_single_rate_compares_losses() -> None:
+    runs = runs_table(
+        [
+            {"method": "SGD", "lr": 0.1, "loss": 0.4},
+            {"method": "SGD-HD", "lr": 0.1, "loss": 0.2, "hypergrad_lr": 1e-3},
+        ]
+    )
+    (only,) = said(runs)
+    assert only == (
+        "The final training loss with a constant rate is 2 (SGD) times that of hypergradient "
+        "descent; no run diverged."
+    )
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_study_in_which_nothing_went_well_still_has_a_page(tmp_path: Path, status: str) -> None:
+    runs = runs_table(
+        [
+            {"method": method, "lr": lr, "status": status, "hypergrad_lr": 1e-3}
+            for method in ("SGD", "SGD-HD")
+            for lr in (0.1, 1.0)
+        ]
+    )
+    text = write_report(Declared(), runs, epochs_table(runs), tmp_path).read_text(encoding="utf-8")
+    told = "4 of 4 runs failed with an error" if status == "failed" else "4 of 4 runs diverged"
+    assert told in text
+
+
+def test_unequal_initial_weights_are_told(tmp_path: Path) -> None:
+    runs = runs_table(
+        [
+            {"method": "SGD", "lr": 0.1, "loss": 0.4, "init_hash": "one"},
+            {"method": "Adam", "lr": 0.1, "loss": 0.3, "init_hash": "other"},
+        ]
+    )
+    text = write_report(Declared(), runs, epochs_table(runs), tmp_path).read_text(encoding="utf-8")
+    assert "did not all start from the same weights" in text

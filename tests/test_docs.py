@@ -1,0 +1,57 @@
+"""The documents are code that ran: every Python block of theirs, and every docstring example."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import hypergradient
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = [m.name for m in pkgutil.walk_packages(hypergradient.__path__, "hypergradient.")]
+
+
+def blocks(document: Path) -> list[str]:
+    return re.findall(
+        r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_python_blocks_run(document: Path) -> None:
+    namespace: dict[str, object] = {}
+    for block in blocks(document):  # one after another, as a reader would type them
+        exec(compile(block, str(document), "exec"), namespace)  # noqa: S102
+
+
+def test_the_readme_has_blocks() -> None:
+    assert blocks(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name: str) -> None:
+    module = importlib.import_module(name)
+    assert doctest.testmod(module).failed == 0
+
+
+def test_every_public_optimizer_has_an_example() -> None:
+    for name in hypergradient.__all__:
+        finder = doctest.DocTestFinder(recurse=False)
+        assert any(t.examples for t in finder.find(getattr(hypergradient, name))), name
+
+
+def test_the_library_never_imports_the_harness() -> None:
+    for path in (ROOT / "src" / "hypergradient").glob("*.py"):
+        assert "hypergradient.study" not in path.read_text(encoding="utf-8"), path.name
