@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hypergradient import AdamHD, AdamWHD, SGDHD
+from hypergradient import SGDHD, AdamHD, AdamWHD
 
 NESTEROV = {"momentum": 0.9, "nesterov": True}
 
