@@ -60,6 +60,11 @@ class Case:
         return float(self.options.get("weight_decay", ADAMW_DECAY)) if self.decoupled else 0.0
 
     @property
+    def torchs(self) -> bool:
+        """Whether all its base options are torch's, and h is the true derivative by the rate."""
+        return not {"classical", "product"} & self.options.keys()
+
+    @property
     def ulps(self) -> int:
         """Roundings that an elementwise step has beside those of torch's kernels (see there)."""
         return {SGDHD: 1, AdamHD: 2, AdamWHD: 3}[self.hd]
@@ -77,6 +82,7 @@ BASES: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
 ADAM = frozenset({"step", "exp_avg", "exp_avg_sq"})
 AMSGRAD = ADAM | {"max_exp_avg_sq"}
 SHORT_MEMORY = (0.5, 0.9)
+NESTEROV = {"momentum": 0.9, "nesterov": True}
 
 CASES = (
     Case("sgd", SGDHD, {}, 1),
@@ -87,7 +93,16 @@ CASES = (
     Case("dampening", SGDHD, {"momentum": 0.9, "dampening": 0.3, "maximize": True}, 1),
     Case("nesterov", SGDHD, {"momentum": 0.9, "nesterov": True}, 2),
     Case("nesterov-l2", SGDHD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, 2),
+    Case("classical", SGDHD, {"momentum": 0.5, "classical": True}, 2),
+    Case(
+        "classical-nesterov",
+        SGDHD,
+        {"momentum": 0.9, "nesterov": True, "classical": True, "weight_decay": 0.1},
+        2,
+    ),
+    Case("nesterov-gradient", SGDHD, {**NESTEROV, "maximize": True, "product": "gradient"}, 2),
     Case("adam", AdamHD, {}, ADAM),
+    Case("adam-gradient", AdamHD, {"product": "gradient", "eps": 0.1}, ADAM | {"gradient"}),
     Case("adam-l2", AdamHD, {"betas": SHORT_MEMORY, "weight_decay": 0.1}, ADAM),
     Case("adam-eps-maximize", AdamHD, {"eps": 0.1, "maximize": True}, ADAM),
     Case("amsgrad", AdamHD, {"amsgrad": True, "betas": SHORT_MEMORY}, AMSGRAD),
@@ -101,6 +116,8 @@ CASES = (
         AMSGRAD,
     ),
 )
+
+TORCH_CASES = tuple(case for case in CASES if case.torchs)
 
 
 def variants() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -28,6 +28,8 @@ class Options:
     momentum: float = 0.0
     dampening: float = 0.0
     nesterov: bool = False
+    classical: bool = False
+    product: str = "direction"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     amsgrad: bool = False
@@ -47,7 +49,8 @@ class Scalar:
     theta: float
     rate: Rate
     options: Options
-    u: float = 0.0  # the direction of its last step; u_0 = 0
+    u: float = 0.0  # minus the derivative of its last step by the rate; u_0 = 0
+    last_g: float = 0.0
     g: float | None = None  # this step's gradient; None where there is none
     steps: int = 0
     momentum: float = 0.0
@@ -101,8 +104,13 @@ class Reference:
             rate.value = value
 
         for scalar in active:
-            scalar.u = direction(scalar)
-            scalar.theta -= scalar.rate.value * scalar.u
+            assert scalar.g is not None
+            if scalar.options.classical:
+                classical_step(scalar, scalar.g)
+            else:
+                scalar.u = direction(scalar)
+                scalar.theta -= scalar.rate.value * scalar.u
+            scalar.last_g = scalar.g
 
 
 def gradient(s: Scalar, g: float) -> float:
@@ -122,9 +130,10 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
     h = g_squared = u_squared = 0.0
     for each in pool:
         assert each.g is not None
-        h += each.g * each.u
+        u = each.u if each.options.product == "direction" else each.last_g
+        h += each.g * u
         g_squared += each.g * each.g
-        u_squared += each.u * each.u
+        u_squared += u * u
     if o.reduction == "mean":  # of all three, so that a ratio of them stays what it is
         h, g_squared, u_squared = (total / len(pool) for total in (h, g_squared, u_squared))
 
@@ -157,6 +166,18 @@ def sgd(s: Scalar, g: float) -> float:
     else:
         s.momentum = o.momentum * s.momentum + (1 - o.dampening) * g
     return g + o.momentum * s.momentum if o.nesterov else s.momentum
+
+
+def classical_step(s: Scalar, g: float) -> None:
+    """v_t = mu v_{t-1} + alpha_t g_t, and theta at x_t, or with Nesterov at x_t - mu v_t."""
+    mu, alpha = s.options.momentum, s.rate.value
+    s.momentum = mu * s.momentum + alpha * g
+    if s.options.nesterov:
+        s.theta -= alpha * g + mu * s.momentum
+        s.u = (1 + mu) * g
+    else:
+        s.theta -= s.momentum
+        s.u = g
 
 
 def adam(s: Scalar, g: float) -> float:

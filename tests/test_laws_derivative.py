@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import CASES, GRANULARITIES, Case, grouped, parameters, problem, rates
+from cases import GRANULARITIES, TORCH_CASES, Case, grouped, parameters, problem, rates
+from hypergradient import SGDHD
 
 BETA = 1e-3
 STEPS = 5
@@ -45,7 +46,7 @@ def flat(groups: list[list[Tensor]]) -> Tensor:
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", TORCH_CASES, ids=str)
 def test_the_rate_moves_by_minus_the_derivative(
     case: Case, granularity: str, reduction: str
 ) -> None:
@@ -107,3 +108,30 @@ def derivative(
     for theta in twins:
         theta.detach_()
     return torch.stack([slopes[key] for key in keys])
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_rate_inside_the_velocity_moves_by_minus_its_derivative(nesterov: bool) -> None:
+    """Classical momentum: d theta_t / d alpha_t, with the velocity before it held fixed."""
+    mu, alpha = 0.7, torch.tensor(0.03)
+    theta = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
+    optimizer = SGDHD(
+        [theta], 0.03, mu, nesterov=nesterov, classical=True, hypergrad_lr=BETA, lr_bounds=None
+    )
+    twin, velocity, slope = theta.detach().clone(), torch.zeros(3), torch.tensor(0.0)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        torch.autograd.backward(loss(theta))
+        optimizer.step()
+
+        alpha = (alpha - BETA * slope).detach().requires_grad_()
+        torch.testing.assert_close(
+            optimizer.param_groups[0]["lr"], alpha.detach(), rtol=1e-12, atol=0
+        )
+        x = twin.clone().requires_grad_()
+        (g,) = torch.autograd.grad(loss(x), x)
+        v = mu * velocity + alpha * g
+        moved = twin - (alpha * g + mu * v if nesterov else v)
+        (slope,) = torch.autograd.grad(loss(moved), alpha)
+        twin, velocity = moved.detach(), v.detach()
+        torch.testing.assert_close(theta.detach(), twin, rtol=1e-12, atol=1e-14)

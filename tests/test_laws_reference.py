@@ -14,6 +14,7 @@ from cases import (
     LR,
     SHAPES,
     TIGHT,
+    TORCH_CASES,
     Case,
     Problem,
     as_numbers,
@@ -158,7 +159,7 @@ def test_pauses_under_decoupled_decay_cost_little(case: Case, granularity: str) 
     assert off <= 1e-12 + case.decay * LR
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", TORCH_CASES, ids=str)
 def test_the_scalar_loops_are_torch_at_a_constant_rate(case: Case) -> None:
     """The reference itself is held to something: with beta = 0 it is torch's own optimizer."""
     of = problem(7)

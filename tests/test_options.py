@@ -21,6 +21,12 @@ BAD: list[tuple[tuple[type[torch.optim.Optimizer], ...], dict[str, Any], list[st
     (EVERY, {"granularity": "layer"}, ["granularity='layer'", "global, group, tensor, element"]),
     (EVERY, {"granularity": 1}, ["granularity=1", "global, group, tensor, element"]),
     (EVERY, {"reduction": "max"}, ["reduction='max'", "sum, mean"]),
+    (EVERY, {"product": "momentum"}, ["product='momentum'", "direction, gradient"]),
+    (
+        (SGDHD,),
+        {"classical": True, "momentum": 0.9, "dampening": 0.1},
+        [r"dampening=0\.1", "classical", "0"],
+    ),
     (EVERY, {"hypergrad_lr": -1e-3}, [r"hypergrad_lr=-0\.001", NOT_NEGATIVE]),
     (EVERY, {"hypergrad_lr": NAN}, ["hypergrad_lr=nan", NOT_NEGATIVE]),
     (EVERY, {"lr_bounds": (1.0, 0.1)}, [r"lr_bounds=\(1\.0, 0\.1\)", "<"]),

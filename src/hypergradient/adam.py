@@ -38,6 +38,9 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             "tensor" or "element".
         reduction: "sum" (Baydin et al.) or "mean" (Fischer's global rate: the inner product
             divided by the number of elements that share the rate).
+        product: what moves the rate: the inner product of g_t with the "direction" u_{t-1} of the
+            last step, which is the hypergradient, or with the "gradient" g_{t-1} (Fischer), for
+            which one tensor a parameter is kept.
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
 
@@ -80,6 +83,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         rule: str = "additive",
         granularity: str = "group",
         reduction: str = "sum",
+        product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
     ) -> None:
         torch.optim.Adam.__init__(
@@ -102,6 +106,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             rule=rule,
             granularity=granularity,
             reduction=reduction,
+            product=product,
             lr_bounds=lr_bounds,
         )
 
@@ -207,6 +212,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
         rule: str = "additive",
         granularity: str = "group",
         reduction: str = "sum",
+        product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
     ) -> None:
         super().__init__(
@@ -226,6 +232,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
             rule=rule,
             granularity=granularity,
             reduction=reduction,
+            product=product,
             lr_bounds=lr_bounds,
         )
 

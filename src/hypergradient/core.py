@@ -121,7 +121,7 @@ class HypergradientOptimizer(Optimizer):
         rates: list[Tensor] = []
         for group in self.param_groups:
             if group["granularity"] in ("tensor", "element"):
-                rates += [self._rate(group, p) for p in group["params"]]
+                rates += [self.rate(group, p) for p in group["params"]]
             else:
                 rates.append(group["lr"])
         rates = [as_real(lr).flatten().cpu().double() for lr in rates]
@@ -157,7 +157,7 @@ class HypergradientOptimizer(Optimizer):
     def _adapt(self) -> None:
         pools: dict[Hashable, _Pool] = {}
         for group in self.param_groups:
-            for p in _with_gradient(group):
+            for p in with_gradient(group):
                 if not self.state[p]:
                     self.state[p].update(self._initial(group, p))
                 if group["granularity"] == "element":
@@ -179,14 +179,20 @@ class HypergradientOptimizer(Optimizer):
 
     def _pairs(self, group: Group, p: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pieces of the rate, of g_t and of u_{t-1}; once used, u_t is remembered."""
-        direction = self._direction(group, p)
-        whole = (p, _dense_gradient(p), self._rate(group, p), *self._memory(group, p))
-        for theta, grad, alpha, *memory in pieces(*whole):
-            g = _effective(group, grad, theta)
-            yield alpha, g, direction(theta, alpha, *memory)
-            self._remember(group, g, *memory)
+        plain_product = group["product"] == "gradient"
+        memory = [self.state[p]["gradient"]] if plain_product else self._memory(group, p)
+        direction = _first if plain_product else self._direction(group, p)
+        whole = (p, dense_gradient(p), self.rate(group, p), *memory)
+        for theta, grad, alpha, *kept in pieces(*whole):
+            g = effective(group, grad, theta)
+            yield alpha, g, direction(theta, alpha, *kept)
+            if plain_product:
+                kept[0].copy_(g)
+            else:
+                self._remember(group, g, *kept)
 
-    def _rate(self, group: Group, p: Tensor) -> Tensor:
+    def rate(self, group: Group, p: Tensor) -> Tensor:
+        """The learning rate of a parameter, 0-dim, or of its elements, shaped like it."""
         shape = {"tensor": (), "element": p.shape}.get(group["granularity"])
         if shape is None or "lr" not in self.state.get(p, {}):
             rate: Tensor = group["lr"].expand(shape or ())
@@ -196,13 +202,15 @@ class HypergradientOptimizer(Optimizer):
 
     def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
         if group["granularity"] == "tensor":
-            for p in _with_gradient(group):
+            for p in with_gradient(group):
                 yield p, self.state[p]["lr"]
         elif group["granularity"] != "element":
             yield _pool_of(group, None), group["lr"]
 
     def _initial(self, group: Group, p: Tensor) -> State:
         state = self._init_state(group, p)
+        if group["product"] == "gradient":
+            state["gradient"] = torch.zeros_like(p)
         if group["granularity"] == "tensor":
             state["lr"] = group["lr"].clone()
         elif group["granularity"] == "element":
@@ -214,7 +222,7 @@ class HypergradientOptimizer(Optimizer):
     # theta_t = theta_{t-1} - alpha_t u_t
 
     def _descend(self, group: Group) -> None:
-        params = _with_gradient(group)
+        params = with_gradient(group)
         if group["granularity"] == "element":
             for p in params:
                 self._descend_elements(group, p)
@@ -257,7 +265,7 @@ class HypergradientOptimizer(Optimizer):
     def _descend_elements(self, group: Group, p: Tensor) -> None:
         """Let the kernel take its step from zero at the rate -1: that is u_t."""
         u = torch.zeros_like(p)
-        g = _effective(group, _dense_gradient(p), p)
+        g = effective(group, dense_gradient(p), p)
         plain = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
         self._apply({**group, **plain}, [u], [g], [self.state[p]])
         if group.get("decoupled_weight_decay"):
@@ -314,21 +322,25 @@ def _total(terms: list[Tensor], like: Tensor) -> Tensor:
     return torch.stack([t.to(like.device) for t in terms]).sum(dtype=like.dtype)
 
 
+def _first(_theta: Tensor, _alpha: Tensor, u: Tensor) -> Tensor:
+    return u
+
+
 def _pool_of(group: Group, p: Tensor | None) -> Hashable:
     keys = {"global": "global", "group": id(group), "tensor": p}
     return keys[group["granularity"]]
 
 
-def _with_gradient(group: Group) -> list[Tensor]:
+def with_gradient(group: Group) -> list[Tensor]:
     return [p for p in group["params"] if p.grad is not None]
 
 
-def _dense_gradient(p: Tensor) -> Tensor:
+def dense_gradient(p: Tensor) -> Tensor:
     assert p.grad is not None  # noqa: S101 - callers pass parameters with gradients
     return p.grad.to_dense() if p.grad.is_sparse else p.grad
 
 
-def _effective(group: Group, grad: Tensor, theta: Tensor) -> Tensor:
+def effective(group: Group, grad: Tensor, theta: Tensor) -> Tensor:
     """g_t: the gradient of what is minimised, with L2 decay; never written into p.grad."""
     g = -grad if group["maximize"] else grad
     if group["weight_decay"] == 0 or group.get("decoupled_weight_decay"):

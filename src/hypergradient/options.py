@@ -7,6 +7,7 @@ from hypergradient.rules import RULES
 
 GRANULARITIES = ("global", "group", "tensor", "element")
 REDUCTIONS = ("sum", "mean")
+PRODUCTS = ("direction", "gradient")
 
 
 def check(group: dict[str, Any]) -> None:
@@ -19,6 +20,11 @@ def check(group: dict[str, Any]) -> None:
     _choose("rule", group["rule"], RULES)
     _choose("granularity", group["granularity"], GRANULARITIES)
     _choose("reduction", group["reduction"], REDUCTIONS)
+    _choose("product", group["product"], PRODUCTS)
+    if group.get("classical") and group["dampening"]:
+        raise ValueError(
+            f"dampening={group['dampening']!r} has no place in classical momentum: leave it at 0"
+        )
     _check_bounds(group["lr_bounds"], _number("lr", group["lr"], "1e-3"))
 
 

@@ -7,7 +7,15 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
-from hypergradient.core import Group, HypergradientOptimizer, State
+from hypergradient.core import (
+    Group,
+    HypergradientOptimizer,
+    State,
+    dense_gradient,
+    effective,
+    with_gradient,
+)
+from hypergradient.pieces import as_real
 
 
 class SGDHD(HypergradientOptimizer, torch.optim.SGD):
@@ -34,12 +42,19 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         foreach: as in torch. By default torch's fused kernel is used wherever it applies.
         differentiable: as in torch.
         fused: as in torch.
+        classical: momentum with the rate inside the velocity (Polyak 1964; Sutskever et al. 2013):
+            v_t = mu v_{t-1} + alpha_t g_t and theta_t = theta_{t-1} - v_t, or with Nesterov, whose
+            parameters are those at the look-ahead point, theta_t = theta_{t-1} - alpha_t g_t -
+            mu v_t. There u_t = -d theta_t / d alpha_t is g_t, or (1 + mu) g_t with Nesterov.
         hypergrad_lr: beta, the step size of the learning rate's own update.
         rule: "additive" (alpha + beta h) or "multiplicative" (alpha (1 + beta cos(g, u))).
         granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
             "tensor" or "element".
         reduction: "sum" (Baydin et al.) or "mean" (Fischer's global rate: the inner product
             divided by the number of elements that share the rate).
+        product: what moves the rate: the inner product of g_t with the "direction" u_{t-1} of the
+            last step, which is the hypergradient, or with the "gradient" g_{t-1} (Fischer), for
+            which one tensor a parameter is kept.
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
 
@@ -78,10 +93,12 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        classical: bool = False,
         hypergrad_lr: float = 1e-3,
         rule: str = "additive",
         granularity: str = "group",
         reduction: str = "sum",
+        product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
     ) -> None:
         super().__init__(
@@ -97,35 +114,53 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             fused=fused,
         )
         self._equip(
+            classical=classical,
             hypergrad_lr=hypergrad_lr,
             rule=rule,
             granularity=granularity,
             reduction=reduction,
+            product=product,
             lr_bounds=lr_bounds,
         )
 
     def _init_state(self, group: Group, p: Tensor) -> State:
-        if group["momentum"] != 0 and not group["nesterov"]:
+        buffer_is_u = group["momentum"] != 0 and not (group["nesterov"] or group["classical"])
+        if buffer_is_u or group["product"] == "gradient":
             return {}  # torch makes the momentum buffer, from the first gradient
         return {"direction": torch.zeros_like(p)}
 
     def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
         state = self.state[p]
-        if group["momentum"] == 0:
-            return [state["direction"]]
+        kept = [state["direction"]] if "direction" in state else []
+        if group["momentum"] == 0 or group["classical"]:
+            return kept
         buffer = state["momentum_buffer"] if "momentum_buffer" in state else torch.zeros_like(p)
-        return [state["direction"], buffer] if group["nesterov"] else [buffer]
+        return [*kept, buffer]
 
     def _direction(self, group: Group, p: Tensor) -> Callable[..., Tensor]:
         return lambda _theta, _alpha, u, *_buffer: u
 
     def _remember(self, group: Group, g: Tensor, *memory: Tensor) -> None:
         mu = group["momentum"]
-        if mu == 0:
+        if mu == 0 or (group["classical"] and not group["nesterov"]):
             memory[0].copy_(g)
+        elif group["classical"]:
+            torch.mul(g, 1 + mu, out=memory[0])
         elif group["nesterov"]:  # u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
             u, buffer = memory
             torch.mul(g, 1 + mu, out=u).add_(buffer, alpha=mu**2)
+
+    def _descend(self, group: Group) -> None:
+        if not group["classical"]:
+            super()._descend(group)
+            return
+        # torch's momentum at the rate 1, fed with alpha_t g_t: its buffer is then the velocity
+        plain = {"lr": 1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
+        for p in with_gradient(group):
+            g = effective(group, dense_gradient(p), p)
+            step = as_real(self.rate(group, p)) * as_real(g)
+            step = torch.view_as_complex(step) if p.is_complex() else step
+            self._apply({**group, **plain}, [p], [step.to(p.dtype)], [self.state[p]])
 
     def _apply(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
