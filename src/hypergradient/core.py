@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from hypergradient.options import check
 from hypergradient.pieces import as_real, inner, pieces, same_layout
+from hypergradient.rate import Rate, alpha_of, is_rate, plain_groups
 from hypergradient.rules import RULES
 
 Group = dict[str, Any]
@@ -55,17 +56,21 @@ class HypergradientOptimizer(Optimizer):
         torchs([torch.zeros(())], **{name: group[name] for name in accepted})
 
     def _own(self, group: Group) -> None:
-        """Complete a group's options, and make its rate a tensor of its own.
-
-        In float64 on the CPU, where it costs nothing and equals a Python float; in float32
-        elsewhere, which is what torch's fused kernels take.
-        """
+        """Complete a group's options, and make its rate a tensor of its own."""
         for name, default in self.defaults.items():
             group.setdefault(name, default)
-        device = group["params"][0].device if group["params"] else torch.device("cpu")
-        dtype = torch.float64 if device.type == "cpu" else torch.float32
-        lr = torch.as_tensor(group["lr"], dtype=dtype, device=device)
-        group["lr"] = lr.detach().clone().reshape(())
+        Rate.install(self, group)
+
+    def _write(self, group: Group) -> None:
+        """Take a number that was put in the place of a group's rate."""
+        lr, group["lr"] = group["lr"], group["scheduled_lr"]
+        self._own(group)
+        group["lr"].fill_(float(lr))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: plain tensors, as `state_dict` gives them."""
+        state: dict[str, Any] = super().__getstate__()
+        return {**state, "param_groups": plain_groups(state["param_groups"])}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled, copied or loaded state, also one saved by torch's own class."""
@@ -75,6 +80,11 @@ class HypergradientOptimizer(Optimizer):
             for p in group["params"]:
                 if p in self.state:
                     self.state[p] = {**self._initial(group, p), **self.state[p]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state and the options, as in `torch.optim.Optimizer`, rates as plain tensors."""
+        state = super().state_dict()
+        return {**state, "param_groups": plain_groups(state["param_groups"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned, as in `torch.optim.Optimizer`."""
@@ -104,8 +114,8 @@ class HypergradientOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if not isinstance(group["lr"], Tensor):  # somebody has written a number there
-                self._own(group)
+            if not is_rate(group["lr"]) and not group["differentiable"]:
+                self._write(group)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             self._adapt()
             for group in self.param_groups:
@@ -123,7 +133,7 @@ class HypergradientOptimizer(Optimizer):
             if group["granularity"] in ("tensor", "element"):
                 rates += [self.rate(group, p) for p in group["params"]]
             else:
-                rates.append(group["lr"])
+                rates.append(alpha_of(group))
         rates = [as_real(lr).flatten().cpu().double() for lr in rates]
         every = torch.cat(rates).sort().values
         middle = every[(len(every) - 1) // 2] + every[len(every) // 2]
@@ -157,6 +167,8 @@ class HypergradientOptimizer(Optimizer):
     def _adapt(self) -> None:
         pools: dict[Hashable, _Pool] = {}
         for group in self.param_groups:
+            if group["differentiable"]:
+                self._renew_rates(group)
             for p in with_gradient(group):
                 if not self.state[p]:
                     self.state[p].update(self._initial(group, p))
@@ -185,17 +197,28 @@ class HypergradientOptimizer(Optimizer):
         whole = (p, dense_gradient(p), self.rate(group, p), *memory)
         for theta, grad, alpha, *kept in pieces(*whole):
             g = effective(group, grad, theta)
-            yield alpha, g, direction(theta, alpha, *kept)
+            known = (theta, alpha, *kept)
+            if group["differentiable"]:  # what the graph holds must not be written to below
+                known = tuple(t.clone() for t in known)
+            yield alpha, g, direction(*known)
             if plain_product:
                 kept[0].copy_(g)
             else:
                 self._remember(group, g, *kept)
 
+    def _renew_rates(self, group: Group) -> None:
+        """Leave the rates of the last step to the graph they are in, and go on with copies."""
+        group["lr"] = group["lr"].clone()
+        for p in with_gradient(group):
+            if "lr" in self.state.get(p, {}):
+                self.state[p]["lr"] = self.state[p]["lr"].clone()
+
     def rate(self, group: Group, p: Tensor) -> Tensor:
         """The learning rate of a parameter, 0-dim, or of its elements, shaped like it."""
         shape = {"tensor": (), "element": p.shape}.get(group["granularity"])
         if shape is None or "lr" not in self.state.get(p, {}):
-            rate: Tensor = group["lr"].expand(shape or ())
+            rate = alpha_of(group)
+            rate = rate.expand(shape) if shape else rate
         else:
             rate = self.state[p]["lr"]
         return rate
@@ -205,18 +228,18 @@ class HypergradientOptimizer(Optimizer):
             for p in with_gradient(group):
                 yield p, self.state[p]["lr"]
         elif group["granularity"] != "element":
-            yield _pool_of(group, None), group["lr"]
+            yield _pool_of(group, None), alpha_of(group)
 
     def _initial(self, group: Group, p: Tensor) -> State:
         state = self._init_state(group, p)
         if group["product"] == "gradient":
             state["gradient"] = torch.zeros_like(p)
         if group["granularity"] == "tensor":
-            state["lr"] = group["lr"].clone()
+            state["lr"] = alpha_of(group).clone()
         elif group["granularity"] == "element":
             wide = torch.promote_types(p.dtype, torch.float32)
             state["lr"] = torch.zeros_like(p, dtype=wide, requires_grad=False)
-            as_real(state["lr"]).add_(group["lr"])
+            as_real(state["lr"]).add_(alpha_of(group))
         return state
 
     # theta_t = theta_{t-1} - alpha_t u_t
@@ -230,7 +253,7 @@ class HypergradientOptimizer(Optimizer):
             for p in params:
                 self._descend_together({**group, "lr": self.state[p]["lr"]}, [p])
         else:
-            self._descend_together(group, params)
+            self._descend_together({**group, "lr": alpha_of(group)}, params)
 
     def _descend_together(self, group: Group, params: list[Tensor]) -> None:
         """Descend at one rate: by torch's fused kernel, its fastest, wherever that is right."""
@@ -275,8 +298,9 @@ class HypergradientOptimizer(Optimizer):
 
 def plain(scalar: Tensor) -> Tensor | float:
     """A 0-dim tensor as a float where nothing waits for that: on the CPU, and not in a graph."""
-    on_host = scalar.device.type == "cpu" and not torch.compiler.is_compiling()
-    return scalar.item() if on_host else scalar
+    if scalar.device.type != "cpu" or scalar.requires_grad or torch.compiler.is_compiling():
+        return scalar
+    return scalar.item()
 
 
 class _Pool:
@@ -310,11 +334,12 @@ def _cosine(gu: Tensor, gg: Tensor, uu: Tensor) -> Tensor:
 
 def _move(group: Group, alpha: Tensor, h: Tensor) -> None:
     """Move alpha by the rule, within its bounds; not at all to where it would not be finite."""
-    moved = RULES[group["rule"]].update(alpha, h, group["hypergrad_lr"])
+    before = alpha.clone() if group["differentiable"] else alpha
+    moved = RULES[group["rule"]].update(before, h, group["hypergrad_lr"])
     finite = moved.isfinite()
     if group["lr_bounds"] is not None:
         moved = moved.clamp(*group["lr_bounds"])
-    alpha.copy_(torch.where(finite, moved, alpha))
+    alpha.copy_(torch.where(finite, moved, before))
 
 
 def _total(terms: list[Tensor], like: Tensor) -> Tensor:

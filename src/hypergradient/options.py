@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from torch import Tensor
+
 from hypergradient.rules import RULES
 
 GRANULARITIES = ("global", "group", "tensor", "element")
@@ -30,7 +32,7 @@ def check(group: dict[str, Any]) -> None:
 
 def _number(name: str, value: Any, usual: str) -> float:
     try:
-        number = float(value)
+        number = float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, RuntimeError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0):

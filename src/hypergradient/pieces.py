@@ -19,7 +19,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield aligned pieces of tensors of one shape; to write to a piece is to write to its tensor.
 
     Where the tensors share a dense memory layout (contiguous, channels_last, ...) pieces are 1-D,
-    of at most `PIECE` elements; otherwise the tensors come whole. A 0-dim tensor among larger ones
+    of at most `PIECE` elements; otherwise, and where
+    operations are recorded, the tensors come whole. A 0-dim tensor among larger ones
     comes with every piece. Complex tensors are walked as pairs of reals, as torch's own optimizers
     do.
     """
@@ -27,7 +28,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         tensors = tuple(as_real(t) for t in tensors)
     shape = tensors[0].shape
     cut = [t for t in tensors if t.shape == shape]
-    if torch.compiler.is_compiling() or not shape or not same_layout(cut):
+    in_graph = torch.compiler.is_compiling() or torch.is_grad_enabled()
+    if in_graph or not shape or not same_layout(cut):
         yield tensors
         return
     order = None if cut[0].is_contiguous() else _memory_order(cut[0])

@@ -145,10 +145,10 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         if mu == 0 or (group["classical"] and not group["nesterov"]):
             memory[0].copy_(g)
         elif group["classical"]:
-            torch.mul(g, 1 + mu, out=memory[0])
+            memory[0].copy_(g * (1 + mu))
         elif group["nesterov"]:  # u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
             u, buffer = memory
-            torch.mul(g, 1 + mu, out=u).add_(buffer, alpha=mu**2)
+            u.copy_((g * (1 + mu)).add_(buffer, alpha=mu**2))
 
     def _descend(self, group: Group) -> None:
         if not group["classical"]:

@@ -1,0 +1,124 @@
+"""A learning rate that schedules shape and hypergradients scale.
+
+A hypergradient optimizer moves `group["lr"]`; so does a scheduler, and torch's schedulers do it in
+two ways. Recursive ones (StepLR, ExponentialLR, CosineAnnealingLR, ...) multiply what they find.
+Closed-form ones (LambdaLR, OneCycleLR, CyclicLR, ...) overwrite it with a function of the initial
+rate, and would erase what was learned at every step. Here the rate in use is alpha = c s, the
+schedule's own rate s times a scale c that hypergradients have learned, and each write is taken for
+what it is. All schedulers write by `fill_`, and `LRScheduler` computes from `group["initial_lr"]`,
+so two facts tell the ways apart: what is computed from a `Rate` is a `Rate`, by torch's own rules
+for subclasses, and the closed forms are computed from `initial_lr`, which we make a float.
+"""
+
+import weakref
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Group = dict[str, Any]
+
+
+class Rate(Tensor):
+    """The 0-dim tensor at `group["lr"]`: the rate in use, whoever moved it last.
+
+    Attributes:
+        alpha: the same memory as a plain tensor, for our own steps.
+        group: the parameter group whose rate this is.
+        optimizer: its optimizer.
+    """
+
+    alpha: Tensor
+    group: Group
+    optimizer: "weakref.ref[Optimizer]"
+
+    @classmethod
+    def install(cls, optimizer: Optimizer, group: Group) -> None:
+        """Put a rate of its own in place of the number or the user's tensor at `group["lr"]`.
+
+        In float64 on the CPU, where it costs nothing and equals a Python float; in float32
+        elsewhere, which is what torch's fused kernels take. Under `differentiable` the rate stays
+        a plain tensor, with its graph.
+        """
+        device = group["params"][0].device if group["params"] else torch.device("cpu")
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        alpha = torch.as_tensor(group["lr"], dtype=dtype, device=device).as_subclass(Tensor)
+        group.setdefault("initial_lr", float(alpha.detach()))
+        if group["differentiable"]:
+            group["lr"] = alpha.clone().reshape(())
+            return
+        alpha = alpha.detach().clone().reshape(())
+        rate = alpha.as_subclass(cls)
+        rate.alpha, rate.group, rate.optimizer = alpha, group, weakref.ref(optimizer)
+        group["lr"] = rate
+        for name, start in (("scheduled_lr", alpha), ("lr_scale", torch.ones_like(alpha))):
+            group[name] = group.get(name, start).to(alpha, copy=True)
+        group.setdefault("closed_form_schedule", False)
+
+    @torch.no_grad()
+    def fill_(self, value: Tensor | complex) -> Self:
+        """Take what a scheduler writes, as torch's `fill_` for anybody else."""
+        group, alpha = self.group, self.alpha
+        old, scheduled, scale = alpha.clone(), group["scheduled_lr"], group["lr_scale"]
+        if isinstance(value, Rate):  # computed from this rate: a recursive scheduler
+            new = value.as_subclass(Tensor)
+            scheduled.mul_(torch.where(old == 0, 1.0, new / old))
+            alpha.copy_(new)
+        elif self._is_closed_form():
+            scale.copy_(torch.where(scheduled == 0, scale, old / scheduled))
+            scheduled.fill_(value)
+            alpha.copy_(scale * scheduled)
+        else:
+            scheduled.fill_(value)
+            scale.fill_(1.0)
+            alpha.copy_(scheduled)
+            if not self._has_scheduler():
+                group["initial_lr"] = value  # as CyclicLR expects of the base rate it writes
+        self._rescale_own_rates(old)
+        return self
+
+    def _has_scheduler(self) -> bool:
+        return hasattr(getattr(self.optimizer(), "step", None), "_wrapped_by_lr_sched")
+
+    def _is_closed_form(self) -> bool:
+        """Whether a number that was not computed from this rate is a closed-form scheduler's.
+
+        `ReduceLROnPlateau` writes one as well, and so may a user. But of the schedulers only
+        closed-form ones write a number when they are made, before the next step.
+        """
+        if self._has_scheduler() and not getattr(self.optimizer(), "_opt_called", False):
+            self.group["closed_form_schedule"] = True
+        return self._has_scheduler() and bool(self.group["closed_form_schedule"])
+
+    def _rescale_own_rates(self, old: Tensor) -> None:
+        """Let rates of tensors and elements follow the schedule of their group."""
+        optimizer = self.optimizer()
+        if optimizer is None or self.group["granularity"] not in ("tensor", "element"):
+            return
+        for p in self.group["params"]:
+            if "lr" in optimizer.state.get(p, {}):
+                lr = optimizer.state[p]["lr"]
+                lr.copy_(torch.where(old == 0, lr + self.alpha, lr * (self.alpha / old)))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.alpha, spec)
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return repr(self.alpha if is_rate(self) else self.as_subclass(Tensor))
+
+
+def alpha_of(group: Group) -> Tensor:
+    """The rate of a group as a plain tensor, which is what steps work with."""
+    lr: Tensor = group["lr"].alpha if is_rate(group["lr"]) else group["lr"]
+    return lr
+
+
+def plain_groups(groups: list[Group]) -> list[Group]:
+    """Groups as others may save them, with plain tensors for rates."""
+    return [{**group, "lr": alpha_of(group)} for group in groups]
+
+
+def is_rate(lr: object) -> bool:
+    """Whether `lr` is a group's own rate, and not a number computed from one."""
+    return isinstance(lr, Rate) and "alpha" in lr.__dict__
