@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
-from hypergradient.core import Group, HypergradientOptimizer, State, plain
+from hypergradient.core import Group, HypergradientOptimizer, State, plain, wants_fused
 
 
 class AdamHD(HypergradientOptimizer, torch.optim.Adam):
@@ -111,8 +111,10 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         )
 
     def _init_state(self, group: Group, p: Tensor) -> State:
+        wide = torch.get_default_dtype() == torch.float64 and not wants_fused(group)
+        dtype = torch.float64 if wide else torch.float32  # of step counts, as torch has it
         state = {
-            "step": torch.zeros((), dtype=torch.float32, device=p.device),
+            "step": torch.zeros((), dtype=dtype, device=p.device),
             "exp_avg": torch.zeros_like(p),
             "exp_avg_sq": torch.zeros_like(p),
         }

@@ -10,6 +10,7 @@ its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1}
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from inspect import signature
 from typing import Any, overload
 
@@ -24,11 +25,14 @@ from hypergradient.rules import RULES
 
 Group = dict[str, Any]
 State = dict[str, Tensor]
+Use = Callable[[Tensor, Tensor, Tensor], None]
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
 class HypergradientOptimizer(Optimizer):
     """The step, the learning rates and their options, common to all optimizers here."""
+
+    _takes_sparse = False
 
     def _equip(self, **options: Any) -> None:
         """Add the learning rate's own options to what torch's constructor has set up."""
@@ -168,50 +172,56 @@ class HypergradientOptimizer(Optimizer):
         pools: dict[Hashable, _Pool] = {}
         for group in self.param_groups:
             if group["differentiable"]:
-                self._renew_rates(group)
+                self._renew(group)
             for p in with_gradient(group):
+                self._refuse(group, p)
                 if not self.state[p]:
                     self.state[p].update(self._initial(group, p))
                 if group["granularity"] == "element":
-                    self._adapt_elements(group, p)
+                    self._visit(group, p, partial(_move_elements, group))
                 else:
                     pool = pools.setdefault(_pool_of(group, p), _Pool())
-                    for _, g, u in self._pairs(group, p):
-                        pool.add(g, u, norms=RULES[group["rule"]].normalized)
+                    self._visit(group, p, partial(pool.add, group))
         for group in self.param_groups:
             for key, alpha in self._shared_rates(group):
                 if key in pools:
                     _move(group, alpha, pools[key].hypergradient(group, alpha))
 
-    def _adapt_elements(self, group: Group, p: Tensor) -> None:
-        for alpha, narrow_g, narrow_u in self._pairs(group, p):
-            g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
-            normalized = RULES[group["rule"]].normalized
-            _move(group, alpha, _cosine(g * u, g * g, u * u) if normalized else g * u)
+    def _refuse(self, group: Group, p: Tensor) -> None:
+        """Refuse what torch's own class refuses, before anything is written."""
+        if gradient_of(p).is_sparse and not self._takes_sparse:
+            raise RuntimeError(
+                "Adam does not support sparse gradients, please consider SparseAdam instead"
+            )
+        if group["fused"] and not (p.is_floating_point() and p.device.type in FUSED_DEVICES):
+            raise RuntimeError(
+                "`fused=True` requires all the params to be floating point Tensors of supported "
+                f"devices: {sorted(FUSED_DEVICES)} but {p.dtype} and {p.device.type}"
+            )
 
-    def _pairs(self, group: Group, p: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pieces of the rate, of g_t and of u_{t-1}; once used, u_t is remembered."""
+    def _visit(self, group: Group, p: Tensor, use: Use) -> None:
+        """Call use(alpha, g_t, u_{t-1}) for each piece of a parameter, then remember u_t."""
         plain_product = group["product"] == "gradient"
         memory = [self.state[p]["gradient"]] if plain_product else self._memory(group, p)
         direction = _first if plain_product else self._direction(group, p)
         whole = (p, dense_gradient(p), self.rate(group, p), *memory)
         for theta, grad, alpha, *kept in pieces(*whole):
             g = effective(group, grad, theta)
-            known = (theta, alpha, *kept)
             if group["differentiable"]:  # what the graph holds must not be written to below
-                known = tuple(t.clone() for t in known)
-            yield alpha, g, direction(*known)
+                u = direction(theta.clone(), alpha.clone(), *(t.clone() for t in kept))
+            else:
+                u = direction(theta, alpha, *kept)
+            use(alpha, g, u)
             if plain_product:
                 kept[0].copy_(g)
             else:
                 self._remember(group, g, *kept)
 
-    def _renew_rates(self, group: Group) -> None:
-        """Leave the rates of the last step to the graph they are in, and go on with copies."""
+    def _renew(self, group: Group) -> None:
+        """Leave the rates and states of the last step to the graph, and go on with copies."""
         group["lr"] = group["lr"].clone()
         for p in with_gradient(group):
-            if "lr" in self.state.get(p, {}):
-                self.state[p]["lr"] = self.state[p]["lr"].clone()
+            self.state[p] = {name: value.clone() for name, value in self.state[p].items()}
 
     def rate(self, group: Group, p: Tensor) -> Tensor:
         """The learning rate of a parameter, 0-dim, or of its elements, shaped like it."""
@@ -263,7 +273,7 @@ class HypergradientOptimizer(Optimizer):
             (fused if self._fusible(group, p) else others).append(p)
         for members, use in ((fused, True), (others, False)):
             if members:
-                grads = [p.grad for p in members if p.grad is not None]
+                grads = [gradient_of(p) for p in members]
                 states = [self.state[p] for p in members]
                 lr = group["lr"] if use else plain(group["lr"])
                 self._apply({**group, "fused": use, "lr": lr}, members, grads, states)
@@ -274,15 +284,14 @@ class HypergradientOptimizer(Optimizer):
         torch's fused kernels on the CPU walk parameter, gradient and state in the order of memory
         whatever their strides (torch 2.13), so their layouts must agree.
         """
-        wanted = group["fused"] or (group["fused"] is None and group["foreach"] is None)
         return (
-            wanted
+            wants_fused(group)
             and not group["differentiable"]
+            and not torch.compiler.is_compiling()
             and p.is_floating_point()
             and p.device.type in FUSED_DEVICES
-            and p.grad is not None
-            and not p.grad.is_sparse
-            and same_layout([p, p.grad, *self._memory(group, p)])
+            and not gradient_of(p).is_sparse
+            and same_layout([p, gradient_of(p), *self._memory(group, p)])
         )
 
     def _descend_elements(self, group: Group, p: Tensor) -> None:
@@ -312,9 +321,9 @@ class _Pool:
         self.uu: list[Tensor] = []
         self.count = 0
 
-    def add(self, g: Tensor, u: Tensor, *, norms: bool) -> None:
+    def add(self, group: Group, _alpha: Tensor, g: Tensor, u: Tensor) -> None:
         self.gu.append(inner(g, u))
-        if norms:
+        if RULES[group["rule"]].normalized:
             self.gg.append(inner(g, g))
             self.uu.append(inner(u, u))
         self.count += g.numel()
@@ -330,6 +339,12 @@ class _Pool:
 def _cosine(gu: Tensor, gg: Tensor, uu: Tensor) -> Tensor:
     norms = gg.sqrt() * uu.sqrt()
     return torch.where(norms == 0, 0.0, gu / norms)
+
+
+def _move_elements(group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tensor) -> None:
+    g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
+    normalized = RULES[group["rule"]].normalized
+    _move(group, alpha, _cosine(g * u, g * g, u * u) if normalized else g * u)
 
 
 def _move(group: Group, alpha: Tensor, h: Tensor) -> None:
@@ -360,9 +375,19 @@ def with_gradient(group: Group) -> list[Tensor]:
     return [p for p in group["params"] if p.grad is not None]
 
 
-def dense_gradient(p: Tensor) -> Tensor:
+def wants_fused(group: Group) -> bool:
+    """Whether a group is for torch's fused kernels: by the user's wish, or for want of another."""
+    return bool(group["fused"]) or (group["fused"] is None and group["foreach"] is None)
+
+
+def gradient_of(p: Tensor) -> Tensor:
     assert p.grad is not None  # noqa: S101 - callers pass parameters with gradients
-    return p.grad.to_dense() if p.grad.is_sparse else p.grad
+    return p.grad
+
+
+def dense_gradient(p: Tensor) -> Tensor:
+    grad = gradient_of(p)
+    return grad.to_dense() if grad.is_sparse else grad
 
 
 def effective(group: Group, grad: Tensor, theta: Tensor) -> Tensor:

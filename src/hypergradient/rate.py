@@ -121,4 +121,4 @@ def plain_groups(groups: list[Group]) -> list[Group]:
 
 def is_rate(lr: object) -> bool:
     """Whether `lr` is a group's own rate, and not a number computed from one."""
-    return isinstance(lr, Rate) and "alpha" in lr.__dict__
+    return isinstance(lr, Rate) and hasattr(lr, "alpha")

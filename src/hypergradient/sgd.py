@@ -80,6 +80,8 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         tensor(True)
     """
 
+    _takes_sparse = True
+
     def __init__(
         self,
         params: ParamsT,
