@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
-from hypergradient.core import Group, HypergradientOptimizer, State, plain, wants_fused
+from hypergradient.core import HypergradientOptimizer, plain, wants_fused
+from hypergradient.keeper import Group, State
 
 
 class AdamHD(HypergradientOptimizer, torch.optim.Adam):

@@ -11,94 +11,25 @@ its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1}
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from inspect import signature
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from hypergradient.options import check
+from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
+from hypergradient.keeper import Group, RateKeeper, State
 from hypergradient.pieces import as_real, inner, pieces, same_layout
-from hypergradient.rate import Rate, alpha_of, is_rate, plain_groups
+from hypergradient.rate import alpha_of, is_rate
 from hypergradient.rules import RULES
 
-Group = dict[str, Any]
-State = dict[str, Tensor]
 Use = Callable[[Tensor, Tensor, Tensor], None]
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
-class HypergradientOptimizer(Optimizer):
-    """The step, the learning rates and their options, common to all optimizers here."""
+class HypergradientOptimizer(RateKeeper):
+    """The step that all optimizers here have in common."""
 
     _takes_sparse = False
-
-    def _equip(self, **options: Any) -> None:
-        """Add the learning rate's own options to what torch's constructor has set up."""
-        self.defaults.update(options)
-        for group in self.param_groups:
-            self._check({**options, **group})
-            self._own(group)
-        # A GradScaler then unscales the gradients itself, so that the rates see the true ones.
-        self.__dict__.pop("_step_supports_amp_scaling", None)
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group of parameters, with options of its own, as in `torch.optim.Optimizer`."""
-        if "hypergrad_lr" not in self.defaults:  # torch's constructor is at work: see _equip
-            super().add_param_group(param_group)
-            return
-        self._check({**self.defaults, **param_group})
-        super().add_param_group(param_group)
-        self._own(self.param_groups[-1])
-
-    def _check(self, group: Group) -> None:
-        """Check a group's options; torch's constructor does so for the default ones only."""
-        check(group)
-        torchs = next(c for c in type(self).__mro__ if c.__module__.startswith("torch.optim"))
-        accepted = signature(torchs).parameters.keys() - {"params"}
-        torchs([torch.zeros(())], **{name: group[name] for name in accepted})
-
-    def _own(self, group: Group) -> None:
-        """Complete a group's options, and make its rate a tensor of its own."""
-        for name, default in self.defaults.items():
-            group.setdefault(name, default)
-        Rate.install(self, group)
-
-    def _write(self, group: Group) -> None:
-        """Take a number that was put in the place of a group's rate."""
-        lr, group["lr"] = group["lr"], group["scheduled_lr"]
-        self._own(group)
-        group["lr"].fill_(float(lr))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled and copied: plain tensors, as `state_dict` gives them."""
-        state: dict[str, Any] = super().__getstate__()
-        return {**state, "param_groups": plain_groups(state["param_groups"])}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled, copied or loaded state, also one saved by torch's own class."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            self._own(group)
-            for p in group["params"]:
-                if p in self.state:
-                    self.state[p] = {**self._initial(group, p), **self.state[p]}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state and the options, as in `torch.optim.Optimizer`, rates as plain tensors."""
-        state = super().state_dict()
-        return {**state, "param_groups": plain_groups(state["param_groups"])}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, as in `torch.optim.Optimizer`."""
-        super().load_state_dict(state_dict)
-        # torch has cast all per-parameter state to the parameter's dtype, which rounds rates.
-        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for i, p in zip(indices, params, strict=True):
-            for key in {"lr", "step"} & state_dict["state"].get(i, {}).keys():
-                self.state[p][key] = state_dict["state"][i][key].to(p.device, copy=True)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -126,28 +57,7 @@ class HypergradientOptimizer(Optimizer):
                 self._descend(group)
         return loss
 
-    def lr_summary(self) -> dict[str, float]:
-        """Summarise the learning rates, at any granularity, for logging.
-
-        Returns:
-            The "min", "median" and "max" of all rates: one a group, a tensor or an element.
-        """
-        rates: list[Tensor] = []
-        for group in self.param_groups:
-            if group["granularity"] in ("tensor", "element"):
-                rates += [self.rate(group, p) for p in group["params"]]
-            else:
-                rates.append(alpha_of(group))
-        rates = [as_real(lr).flatten().cpu().double() for lr in rates]
-        every = torch.cat(rates).sort().values
-        middle = every[(len(every) - 1) // 2] + every[len(every) // 2]
-        return {"min": every[0].item(), "median": middle.item() / 2, "max": every[-1].item()}
-
     # What an update says of itself.
-
-    def _init_state(self, group: Group, p: Tensor) -> State:
-        """The state before the first step, in which u_0 = 0."""
-        raise NotImplementedError
 
     def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
         """The parameter-shaped tensors that u_{t-1} follows from."""
@@ -223,34 +133,12 @@ class HypergradientOptimizer(Optimizer):
         for p in with_gradient(group):
             self.state[p] = {name: value.clone() for name, value in self.state[p].items()}
 
-    def rate(self, group: Group, p: Tensor) -> Tensor:
-        """The learning rate of a parameter, 0-dim, or of its elements, shaped like it."""
-        shape = {"tensor": (), "element": p.shape}.get(group["granularity"])
-        if shape is None or "lr" not in self.state.get(p, {}):
-            rate = alpha_of(group)
-            rate = rate.expand(shape) if shape else rate
-        else:
-            rate = self.state[p]["lr"]
-        return rate
-
     def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
         if group["granularity"] == "tensor":
             for p in with_gradient(group):
                 yield p, self.state[p]["lr"]
         elif group["granularity"] != "element":
             yield _pool_of(group, None), alpha_of(group)
-
-    def _initial(self, group: Group, p: Tensor) -> State:
-        state = self._init_state(group, p)
-        if group["product"] == "gradient":
-            state["gradient"] = torch.zeros_like(p)
-        if group["granularity"] == "tensor":
-            state["lr"] = alpha_of(group).clone()
-        elif group["granularity"] == "element":
-            wide = torch.promote_types(p.dtype, torch.float32)
-            state["lr"] = torch.zeros_like(p, dtype=wide, requires_grad=False)
-            as_real(state["lr"]).add_(alpha_of(group))
-        return state
 
     # theta_t = theta_{t-1} - alpha_t u_t
 
@@ -298,8 +186,8 @@ class HypergradientOptimizer(Optimizer):
         """Let the kernel take its step from zero at the rate -1: that is u_t."""
         u = torch.zeros_like(p)
         g = effective(group, dense_gradient(p), p)
-        plain = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
-        self._apply({**group, **plain}, [u], [g], [self.state[p]])
+        bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
+        self._apply({**group, **bare}, [u], [g], [self.state[p]])
         if group.get("decoupled_weight_decay"):
             u.add_(p, alpha=group["weight_decay"])
         as_real(p).sub_(as_real(self.state[p]["lr"]) * as_real(u))
@@ -371,28 +259,6 @@ def _pool_of(group: Group, p: Tensor | None) -> Hashable:
     return keys[group["granularity"]]
 
 
-def with_gradient(group: Group) -> list[Tensor]:
-    return [p for p in group["params"] if p.grad is not None]
-
-
 def wants_fused(group: Group) -> bool:
     """Whether a group is for torch's fused kernels: by the user's wish, or for want of another."""
     return bool(group["fused"]) or (group["fused"] is None and group["foreach"] is None)
-
-
-def gradient_of(p: Tensor) -> Tensor:
-    assert p.grad is not None  # noqa: S101 - callers pass parameters with gradients
-    return p.grad
-
-
-def dense_gradient(p: Tensor) -> Tensor:
-    grad = gradient_of(p)
-    return grad.to_dense() if grad.is_sparse else grad
-
-
-def effective(group: Group, grad: Tensor, theta: Tensor) -> Tensor:
-    """g_t: the gradient of what is minimised, with L2 decay; never written into p.grad."""
-    g = -grad if group["maximize"] else grad
-    if group["weight_decay"] == 0 or group.get("decoupled_weight_decay"):
-        return g
-    return g.add(theta, alpha=group["weight_decay"])

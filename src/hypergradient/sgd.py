@@ -7,14 +7,9 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
-from hypergradient.core import (
-    Group,
-    HypergradientOptimizer,
-    State,
-    dense_gradient,
-    effective,
-    with_gradient,
-)
+from hypergradient.core import HypergradientOptimizer
+from hypergradient.gradients import dense_gradient, effective, with_gradient
+from hypergradient.keeper import Group, State
 from hypergradient.pieces import as_real
 
 
