@@ -43,12 +43,17 @@ class Rate(Tensor):
         """
         device = group["params"][0].device if group["params"] else torch.device("cpu")
         dtype = torch.float64 if device.type == "cpu" else torch.float32
-        alpha = torch.as_tensor(group["lr"], dtype=dtype, device=device).as_subclass(Tensor)
-        group.setdefault("initial_lr", float(alpha.detach()))
+        lr = group["lr"]
+        if isinstance(lr, Tensor):
+            alpha = lr.as_subclass(Tensor).to(device, dtype).reshape(())
+        else:
+            alpha = torch.full((), lr, device=device, dtype=dtype)
+        if "initial_lr" not in group:
+            group["initial_lr"] = float(lr.detach() if isinstance(lr, Tensor) else lr)
         if group["differentiable"]:
-            group["lr"] = alpha.clone().reshape(())
+            group["lr"] = alpha.clone()
             return
-        alpha = alpha.detach().clone().reshape(())
+        alpha = alpha.detach().clone()
         rate = alpha.as_subclass(cls)
         rate.alpha, rate.group, rate.optimizer = alpha, group, weakref.ref(optimizer)
         group["lr"] = rate
@@ -100,6 +105,11 @@ class Rate(Tensor):
             if "lr" in optimizer.state.get(p, {}):
                 lr = optimizer.state[p]["lr"]
                 lr.copy_(torch.where(old == 0, lr + self.alpha, lr * (self.alpha / old)))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Be saved as a plain tensor, where a scheduler's state holds a rate."""
+        plain: Any = self.as_subclass(Tensor)
+        return plain.__reduce_ex__(protocol)
 
     def __format__(self, spec: str) -> str:
         return format(self.alpha, spec)
