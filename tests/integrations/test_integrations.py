@@ -1,0 +1,81 @@
+"""Real runs in the places people use optimizers: the examples of docs/integrations.md."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore"),  # the packages' own, and not ours to heed
+]
+Example = Callable[..., dict[str, Any]]
+
+
+def test_timm_groups_train(example: Example) -> None:
+    made = example("timm", "timm")
+    optimizer = made["optimizer"]
+    none, some = optimizer.param_groups
+    assert (none["weight_decay"], some["weight_decay"]) == (0.0, 0.05)
+    assert all(p.ndim <= 1 for p in none["params"])
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(
+        list(made["model"].parameters())
+    )
+    assert all("exp_avg" in optimizer.state[p] for p in some["params"])
+
+
+def test_tensorboard_logs_the_rate(example: Example, tmp_path: Path) -> None:
+    made = example("tensorboard", "tensorboard", folder=str(tmp_path))
+    from tensorboard.backend.event_processing.event_accumulator import (  # noqa: PLC0415
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(tmp_path)).Reload()
+    rates = [event.value for event in events.Scalars("lr")]
+    assert len(set(rates)) > 10
+    assert rates[-1] == pytest.approx(float(made["optimizer"].param_groups[0]["lr"]))
+
+
+def test_lightning_monitors_and_resumes(example: Example, tmp_path: Path) -> None:
+    made = example("lightning", "lightning", folder=str(tmp_path))
+    resumed = made["resumed"].optimizers[0]
+    saved = torch.load(made["first"].checkpoint_callback.best_model_path, weights_only=True)
+    by_hand = made["Regression"]()
+    by_hand.load_state_dict(saved["state_dict"])
+    optimizer = by_hand.configure_optimizers()
+    optimizer.load_state_dict(saved["optimizer_states"][0])
+    rates = []
+    for _ in range(2):  # what the resumed run should have done
+        for x, y in made["loader"]:
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(by_hand.layer(x), y).backward()
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+    assert torch.equal(by_hand.layer.weight, made["resumed_model"].layer.weight)
+    assert float(optimizer.param_groups[0]["lr"]) == float(resumed.param_groups[0]["lr"])
+    log = Path(made["resumed"].logger.log_dir) / "metrics.csv"
+    with log.open(encoding="utf-8") as file:
+        monitored = [float(row["lr-AdamHD"]) for row in csv.DictReader(file) if row["lr-AdamHD"]]
+    assert monitored == pytest.approx(rates)
+    assert len(set(monitored)) == 8
+
+
+def test_hugging_face_trainer_trains_logs_and_saves(example: Example, tmp_path: Path) -> None:
+    made = example("trainer", "transformers", "accelerate", folder=str(tmp_path))
+    logged = [row["learning_rate"] for row in made["trainer"].state.log_history if "loss" in row]
+    assert len(logged) == 6
+    assert len(set(logged)) > 3
+    assert made["optimizer"].lr_summary()["median"] == pytest.approx(logged[-1], rel=0.05)
+    checkpoint = torch.load(tmp_path / "checkpoint-4" / "optimizer.pt", weights_only=True)
+    assert float(checkpoint["param_groups"][0]["lr"]) in [pytest.approx(lr) for lr in logged]
+    made["trainer"].train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+def test_accelerate_accumulates(example: Example) -> None:
+    made = example("accelerate", "accelerate")
+    state = made["plain"].state[next(iter(made["plain"].state))]
+    assert state["step"] == 5 * 4 / 2
+    assert float(made["optimizer"].param_groups[0]["lr"]) > 1.1e-3
