@@ -23,6 +23,7 @@ class Declared(BaseModel):
     title: str = "A small study"
     description: str = "Of nothing in particular."
     source: str = ""
+    figures: tuple[str, ...] = ()
 
 
 def runs_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -93,4 +94,53 @@ def study_tables(tasks: tuple[str, ...] = ("logreg", "mlp")) -> tuple[pl.DataFra
                             | {"loss": None if lost else flat * 1.1**seed}
                         )
     runs = runs_table(rows)
+    return runs, epochs_table(runs)
+
+
+def heatmap_runs() -> pl.DataFrame:
+    """Steps to a target for two rates and two betas, three seeds, at most 1000 steps.
+
+    In rows by learning rate, columns by beta (None: the base): the steps of each seed, None where
+    it did not reach the target.
+    """
+    steps = {
+        1e-3: {None: [None] * 3, 1e-4: [50, 40, 60], 1e-2: [None, 900, None]},
+        1e-2: {None: [200, 100, 300], 1e-4: [50, 50, 50], 1e-2: [400, 300, 900]},
+    }
+    return runs_table(
+        [
+            {"method": "SGD" if beta is None else "SGD-HD", "lr": lr, "hypergrad_lr": beta}
+            | {"seed": seed, "steps_to_target": count, "max_steps": 1000, "scale": "laptop"}
+            | {"censored": count is None, "loss": 0.3}
+            for lr, row in steps.items()
+            for beta, counts in row.items()
+            for seed, count in enumerate(counts)
+        ]
+    )
+
+
+def schedules_tables() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One task, SGD with a constant rate, lr-decay and hypergradient descent with two betas.
+
+    At each one's best, hypergradient descent halves the constant rate's loss and equals lr-decay's
+    but for noise.
+    """
+    rows = []
+    for place, lr in enumerate(RATES):
+        for seed in range(2):
+            noise = 1.01**seed
+            common = {"lr": lr, "seed": seed, "scale": "laptop"}
+            slope = 4.0 ** (1 - place)
+            for schedule, loss in (("constant", 0.4), ("lr-decay", 0.2 * 1.1 ** (seed - 0.5))):
+                rows.append(
+                    {"method": "SGD", "schedule": schedule, "loss": slope * loss * noise} | common
+                )
+            for beta, loss in ((1e-4, 0.2), (1e-3, 0.3)):
+                rows.append(
+                    {"method": "SGD-HD", "schedule": "hypergradient", "hypergrad_lr": beta}
+                    | {"loss": max(slope, 0.25) * loss * noise * 1.001**seed}
+                    | common
+                )
+    runs = runs_table([row | {"train_loss_best": row["loss"]} for row in rows])
+    runs = runs.with_columns(valid_loss_best="valid_loss_final")
     return runs, epochs_table(runs)

@@ -7,9 +7,11 @@ import sys
 import polars as pl
 import pytest
 
-from hypergradient.study import cli, data
+from hypergradient.study import cli, data, progress, spec
 from hypergradient.study import execute as engine
+from hypergradient.study.store import Store
 
+BUILT_IN = spec.BUILT_IN.glob("*.toml")
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
 
 
@@ -37,9 +39,10 @@ def no_training(monkeypatch):
 
 BAD = {
     "unknown-study": (["run", "tuning-logrge"], "did you mean tuning-logreg?"),
-    "unknown-study-far": (["run", "zzz"], "choose from demo, tuning-logreg"),
+    "unknown-study-far": (["run", "zzz"], "choose from demo, iclr-curves"),
     "no-file": (["run", "here.toml"], "no study file here.toml"),
     "syntax": (["run", "broken.toml"], "broken.toml: "),
+    "no-scale": (["run", "demo", "--scale", "huge"], "demo has no scale 'huge'; declared: none"),
     "no-data": (["run", "tuning-logreg", "--data-dir", "empty"], "--data-dir"),
     "damaged-data": (["run", "tuning-logreg", "--data-dir", "damaged"], "is damaged: "),
     "file-in-the-way": (["demo", "--out", "broken.toml"], "cannot write to broken.toml"),
@@ -79,7 +82,10 @@ def test_usage_errors_have_exit_code_2(command, arguments):
 def test_list_names_the_studies(command):
     code, shown, _ = command("list")
     assert code == 0
-    assert [line.split()[0] for line in shown.splitlines()] == ["demo", "tuning-logreg"]
+    lines = shown.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(path.stem for path in BUILT_IN)
+    (heatmap,) = (line for line in lines if line.startswith("poster-heatmap"))
+    assert heatmap.endswith("(paper, laptop)")
 
 
 def test_a_study_from_declaration_to_report(command, study_file, tmp_path, monkeypatch):
@@ -119,6 +125,98 @@ def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monke
     assert len(complaint.splitlines()) == 1
 
 
+@pytest.fixture
+def no_report(monkeypatch):
+    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
+
+
+def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_path):
+    arguments = (study_file(epochs=3), "--out", "out", "--workers", "2")
+    code, shown, _ = command("plan", *arguments)
+    first, heads, *rows, last = shown.splitlines()
+    assert (code, first) == (0, "small: 12 runs, 0 of them done")
+    assert heads.split()[:3] == ["task", "method", "runs"]
+    assert {tuple(row.split()[:3]) for row in rows} == {
+        ("digits-logreg", "SGD", "4"),
+        ("digits-logreg", "Adam", "4"),
+        ("digits-logreg", "SGD-HD", "4"),
+    }
+    assert last.startswith("about ")
+    assert last.endswith("with 2 processes")
+    assert not (tmp_path / "out").exists()
+    runs = spec.load(study_file(epochs=3)).runs()
+    engine.work(runs, Store(tmp_path / "out"), None)
+    assert command("plan", *arguments)[1] == "small: 12 runs, 12 of them done\n"
+
+
+@pytest.mark.usefixtures("no_report")
+def test_status_report_and_clean(command, study_file, tmp_path):
+    path, store = study_file(), Store(tmp_path / "out")
+    runs = spec.load(path).runs()
+    assert command("status", path, "--out", "out")[1] == "small: 12 runs: 12 to do\n"
+    assert not (tmp_path / "out").exists()
+    assert command("clean", path, "--out", "out")[1].startswith("nothing to delete")
+    engine.work(runs[:5], store, None)
+    _, failed, damaged, unfinished, spare = runs[:5]
+    (store.folder_of(failed) / "status.json").unlink()
+    with store.claim(failed) as claim:
+        claim.fail("ValueError: no luck")
+    (store.folder_of(damaged) / "metrics.jsonl").write_text("{}\n")
+    (store.folder_of(unfinished) / "status.json").unlink()
+    (store.folder_of(spare) / "checkpoint.pt").write_bytes(b"x")
+
+    with store.claim(runs[5]):
+        _, shown, _ = command("status", path, "--out", "out")
+    counts, training, failure = shown.splitlines()
+    assert counts == "small: 12 runs: 3 done, 1 failed, 7 to do, 1 training"
+    assert training == f"training: {cli.in_full(runs[5])}: 0 of 2 epochs"
+    assert failure.startswith(f"failed: {cli.in_full(failed)}: ValueError: no luck")
+
+    code, shown, _ = command("report", path, "--out", "out")
+    assert (code, shown) == (0, "3 of 12 runs are in out/report.html\n")
+    assert len(pl.read_parquet(tmp_path / "out" / "runs.parquet")) == 3
+
+    _, shown, _ = command("clean", path, "--out", "out", "--yes")
+    kinds = [line.split(",")[0] for line in shown.splitlines()]
+    assert kinds == ["damaged: 1 runs", "done", "failed: 1 runs", "unfinished: 2 runs"]
+    assert [store.whole(run) for run in runs[:5]] == [True, False, False, False, True]
+    assert not (store.folder_of(spare) / "checkpoint.pt").exists()
+    left = {path.name for run in (failed, damaged) for path in store.folder_of(run).iterdir()}
+    assert left == {"lock"}
+    assert command("clean", path, "--out", "out")[1].startswith("nothing to delete")
+
+
+def test_clean_asks_and_leaves_what_is_being_trained(command, study_file, tmp_path, monkeypatch):
+    path, store = study_file(), Store(tmp_path / "out")
+    run = spec.load(path).runs()[0]
+    with store.claim(run) as claim:
+        claim.fail("ValueError: no luck")
+    asked = []
+    monkeypatch.setattr(cli.typer, "confirm", asked.append)
+    command("clean", path, "--out", "out")
+    assert asked == ["Delete these files?"]
+    assert store.status(run)["state"] == "failed"
+    with store.lock(run):
+        _, shown, _ = command("clean", path, "--out", "out", "--yes")
+    assert shown.startswith("nothing to delete")
+    assert store.status(run)["state"] == "failed"
+
+
+def test_status_can_be_watched_until_all_is_done(command, study_file, tmp_path, monkeypatch):
+    path, store = study_file(), Store(tmp_path / "out")
+    runs, waits = spec.load(path).runs(), []
+
+    def wait(seconds):
+        waits.append(seconds)
+        engine.work(runs[: 6 * len(waits)], store, None)
+
+    monkeypatch.setattr(cli.time, "sleep", wait)
+    _, shown, _ = command("status", path, "--out", "out", "--watch")
+    assert [line.split(": ")[-1] for line in shown.splitlines()] == [
+        *("12 to do", "6 done, 6 to do", "12 done")
+    ]
+
+
 @pytest.mark.parametrize("missing", ["typer", "pydantic"])
 def test_a_missing_extra_is_one_line(missing):
     script = f"import sys; sys.modules[{missing!r}] = None; {COMMAND[-1]}"
@@ -131,8 +229,8 @@ def test_a_missing_extra_is_one_line(missing):
 
 def test_plain_lines_estimate_the_time_left(monkeypatch, capsys):
     now = [100.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
-    show = cli.plain_lines()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    show = progress.plain_lines()
     for seconds, trained in ((0, 50), (5, 60), (10, 70), (12, 74), (20, 90), (25, 100)):
         now[0] = 100.0 + seconds
         show(engine.Progress(runs=10, finished=trained // 10, epochs=100, trained=trained))

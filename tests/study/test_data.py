@@ -115,3 +115,79 @@ def test_real_mnist_is_normalised():
     assert abs(mnist.train_x.mean(dtype=np.float64)) < 1e-3
     assert abs(mnist.train_x.std(dtype=np.float64) - 1) < 1e-3
     assert np.bincount(mnist.train_y).tolist()[0] == 5923
+
+
+def cifar10_file(seed: int, count: int = data.CIFAR10_IN_A_FILE) -> bytes:
+    """Records as the data set's page describes them: a class, then red, green and blue."""
+    records = np.random.default_rng(seed).integers(0, 256, (count, 3073), np.uint8)
+    records[:, 0] %= 10
+    return records.tobytes()
+
+
+@pytest.fixture(scope="module")
+def cifar10_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cifar10")
+    for seed, name in enumerate(data.CIFAR10_FILES):
+        (folder / name).write_bytes(cifar10_file(seed))
+    return folder
+
+
+def test_cifar10_is_read_from_its_binary_layout(cifar10_folder):
+    images, classes = data.read_cifar10(cifar10_folder / "data_batch_2.bin")
+    record = cifar10_file(1)[3073 * 7 : 3073 * 8]
+    assert images.shape == (10_000, 3, 32, 32)
+    assert (images.dtype, classes.dtype) == (np.float32, np.int64)
+    assert classes[7] == record[0]
+    for channel, row, column in ((0, 0, 0), (1, 2, 31), (2, 31, 5)):
+        byte = record[1 + 1024 * channel + 32 * row + column]
+        mean, std = data.CIFAR10_MEAN[channel], data.CIFAR10_STD[channel]
+        assert abs(images[7, channel, row, column] - (byte / 255 - mean) / std) < 1e-5
+
+
+def test_cifar10s_files_are_found_in_order(cifar10_folder, tmp_path):
+    (tmp_path / data.CIFAR10_FOLDER).symlink_to(cifar10_folder)
+    for folder in (cifar10_folder, tmp_path):
+        names = [path.name for path in data.cifar10_files(folder)]
+        assert names == [*(f"data_batch_{k}.bin" for k in (1, 2, 3, 4, 5)), "test_batch.bin"]
+
+
+WRONG_CIFAR10 = {
+    "cut": (lambda whole: whole[:-1], "it has 30729999 bytes, not 10000 x 3073"),
+    "class": (lambda whole: b"\x0a" + whole[1:], "it has a class 10 where they go from 0 to 9"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG_CIFAR10.values(), ids=WRONG_CIFAR10)
+def test_damaged_cifar10_is_told_with_the_file(tmp_path, change, said):
+    path = tmp_path / "data_batch_1.bin"
+    path.write_bytes(change(cifar10_file(0)))
+    with pytest.raises(data.DataError) as error:
+        data.read_cifar10(path)
+    assert str(error.value).startswith(f"{path} is damaged: {said}; ")
+
+
+def test_missing_cifar10_is_told_and_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "download_cifar10", lambda: pytest.fail("downloads"))
+    with pytest.raises(data.DataError, match=r"data_batch_1\.bin is not in .*--data-dir"):
+        data.cifar10(tmp_path)
+    (tmp_path / "data_batch_1.bin").touch()
+    with pytest.raises(data.DataError, match=r"data_batch_2\.bin, .*test_batch\.bin not in"):
+        data.cifar10(tmp_path)
+
+
+def test_no_network_for_cifar10_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CIFAR10_URL", "http://127.0.0.1:9/x.tar.gz")
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    with pytest.raises(data.DataError, match="--data-dir") as error:
+        data.download_cifar10()
+    assert "\n" not in str(error.value)
+
+
+def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch):
+    """The checksum is of the archive, so a wrong one leaves nothing to unpack."""
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    wrong = tmp_path / "wrong.tar.gz"
+    wrong.write_bytes(b"not CIFAR-10")
+    monkeypatch.setattr(data, "CIFAR10_URL", wrong.as_uri())
+    with pytest.raises(data.DataError, match="cannot be downloaded"):
+        data.download_cifar10()

@@ -6,16 +6,15 @@ import matplotlib.image
 import polars as pl
 import pytest
 from figure_tables import RATES, epochs_table, runs_table, study_tables
+from matplotlib.figure import Figure
 
-from hypergradient.study import figures, statistics
+from hypergradient.study import drawing, figures, statistics, statistics_pairs
 
 HOSTILE = r"$\frac{x_{$ <b>&</b> {0} %s"
 
 
-def drawn(
-    runs: pl.DataFrame, epochs: pl.DataFrame
-) -> tuple[figures.Figure, figures.Figure, pl.DataFrame]:
-    paired = statistics.pair(runs)
+def drawn(runs: pl.DataFrame, epochs: pl.DataFrame) -> tuple[Figure, Figure, pl.DataFrame]:
+    paired = statistics_pairs.pair(runs)
     ceilings = statistics.ceilings(paired, epochs)
     table = statistics.sensitivity(paired, "train_loss")
     finals = statistics.finals(paired, "train_loss")
@@ -27,14 +26,14 @@ def drawn(
     )
 
 
-def words(figure: figures.Figure) -> list[str]:
+def words(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in [*axes.texts, axes.title]]
 
 
 def test_files_are_written_whole(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables())
     for name, figure in (("one", sensitivity), ("two", curves)):
-        figures.save(figure, table, tmp_path / "figures", name)
+        drawing.save(figure, table, tmp_path / "figures", name)
     folder = tmp_path / "figures"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{name}.{suffix}" for name in ("one", "two") for suffix in ("csv", "pdf", "png")
@@ -50,7 +49,7 @@ def test_files_are_written_whole(tmp_path: Path) -> None:
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         figure, _, table = drawn(*study_tables())
-        figures.save(figure, table, tmp_path / folder, "one")
+        drawing.save(figure, table, tmp_path / folder, "one")
     for suffix in ("pdf", "png", "csv"):
         one, other = (tmp_path / folder / f"one.{suffix}" for folder in ("a", "b"))
         assert one.read_bytes() == other.read_bytes()
@@ -91,7 +90,7 @@ def test_lines_are_dashed_for_the_base_and_solid_for_hypergradient_descent() -> 
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables((HOSTILE, "_hidden")))
     for number, figure in enumerate((sensitivity, curves)):
-        figures.save(figure, table, tmp_path, str(number))
+        drawing.save(figure, table, tmp_path, str(number))
         shown = " ".join(axes.get_ylabel().replace("\n", " ") for axes in figure.axes)
         assert HOSTILE in shown
         assert "_hidden" in shown
@@ -100,7 +99,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
 def test_no_text_overlaps_or_is_cut_off(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables())
     for name, figure in (("one", sensitivity), ("two", curves)):
-        figures.save(figure, table, tmp_path, name)
+        drawing.save(figure, table, tmp_path, name)
         renderer = figure.canvas.get_renderer()
         texts = [axes.title for axes in figure.axes]
         for axes in figure.axes:
@@ -128,7 +127,7 @@ def test_no_text_overlaps_or_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_rate_colours_ascend_in_lightness_and_stand_out(*, dark: bool) -> None:
-    colours = figures.rate_colours(7, dark=dark)
+    colours = drawing.rate_colours(7, dark=dark)
     light = [luminance(colour) for colour in colours]
     assert light == sorted(light)
     paper = luminance("#15171a" if dark else "#fcfcfb")

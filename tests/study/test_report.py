@@ -9,11 +9,17 @@ from typing import Any
 
 import polars as pl
 import pytest
-from figure_tables import Declared, epochs_table, runs_table, study_tables
+from figure_tables import (
+    Declared,
+    epochs_table,
+    heatmap_runs,
+    runs_table,
+    schedules_tables,
+    study_tables,
+)
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hypergradient.study import statistics
-from hypergradient.study.report import headline, write_report
+from hypergradient.study.report import write_report
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -214,6 +220,110 @@ def test_names_are_never_markup(tmp_path: Path, visit: Callable[..., Page]) -> N
     assert page.locator("#summary caption", has_text=HOSTILE).count() == 2
 
 
+@pytest.fixture(scope="module")
+def heatmap_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = heatmap_runs()
+    published = pl.DataFrame(
+        [
+            {"method": "sgd", "lr0": 1e-2, "hypergrad_lr": None, "iterations": "400"},
+            {"method": "sgd_hd", "lr0": 1e-2, "hypergrad_lr": 1e-2, "iterations": ">900"},
+        ]
+    )
+    folder = tmp_path_factory.mktemp("heatmap")
+    return write_report(Declared(), runs, epochs_table(runs), folder, published=published)
+
+
+@in_browser
+def test_heat_map_on_the_page(heatmap_page: Path, visit: Callable[..., Page]) -> None:
+    page = visit(heatmap_page, viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("section.figure").evaluate_all("all => all.map(s => s.id)") == [
+        "heatmap",
+        "iterations",
+    ]
+    assert page.locator(".scale").text_content() == "Laptop scale: at most 1,000 steps, 3 seeds"
+    held = (
+        "() => document.querySelector('#heatmap .plot').data"
+        ".filter(t => t.type === 'heatmap').map(t => t.text)"
+    )
+    reached, lost = page.evaluate(held)
+    assert reached == [["", "", "50", ""], ["200", "", "50", "400"]]
+    assert [text.split("<br>")[0] for text in lost[0]] == [">1k", "", "", ">1k"]
+    assert "1/3" in lost[0][3]
+
+    log = page.evaluate("document.querySelector('#heatmap .plot').data[0].z")
+    page.check("#heatmap input[value=linear]")
+    linear = page.evaluate("document.querySelector('#heatmap .plot').data[0].z")
+    assert linear[1][0] == 200
+    assert 10 ** log[1][0] == pytest.approx(200)
+
+
+@in_browser
+def test_hover_over_a_heat_map_tells_the_values(
+    heatmap_page: Path, visit: Callable[..., Page]
+) -> None:
+    page = visit(heatmap_page)
+    page.locator("#heatmap").scroll_into_view_if_needed()
+    box = page.locator("#heatmap .plot .nsewdrag").first.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.97 * box["width"], box["y"] + 0.25 * box["height"])
+    label = page.locator("#heatmap .hoverlayer").first
+    label.get_by_text("hypergradient is behind").wait_for()
+    assert "400 steps, median of 3" in (label.text_content() or "")
+
+
+@pytest.fixture(scope="module")
+def schedules_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schedules")
+    study = Declared(figures=("best", "relative", "grid"))
+    return write_report(study, *schedules_tables(), folder)
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_schedules_on_the_page(
+    schedules_page: Path, visit: Callable[..., Page], scheme: str
+) -> None:
+    page = visit(
+        schedules_page, viewport={"width": 390, "height": 800}, color_scheme=scheme, has_touch=True
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    key = page.locator("#best .key button")
+    assert key.all_text_contents() == ["constant rate", "lr-decay", "hypergradient descent"]
+    # Three schedules, each with a mean, an interval and two seeds.
+    assert lines(page, "best") == [12]
+    key.nth(1).click()
+    assert lines(page, "best") == [8]
+
+    assert axis_type(page, "relative") == {"log"}
+    page.check("#relative input[value=linear]")
+    assert axis_type(page, "relative") == {"linear"}
+    assert page.locator("#relative .key button").count() == 3 + 2
+    beta = page.locator("#relative .key button").last
+    before = lines(page, "relative")
+    beta.click()
+    assert sum(lines(page, "relative")) < sum(before)
+
+    # A row each for the rate, training and validation loss, a column for each beta.
+    assert len(traces(page, "grid")) == 3 * 2
+    assert page.locator("#best .verdict:visible").all_text_contents() == ["better", "comparable"]
+    page.check("#best input[value=valid_loss]")
+    link = page.locator("#best .files a", has_text="CSV")
+    assert link.get_attribute("href") == "figures/best_valid_loss.csv"
+
+
+def test_the_scale_is_on_every_figure(schedules_page: Path, report: Path) -> None:
+    text = schedules_page.read_text(encoding="utf-8")
+    assert text.count("Laptop scale: 3 epochs, 2 seeds") == 1 + text.count('class="figure"') == 4
+    assert "Laptop scale" not in report.read_text(encoding="utf-8")  # that study has one only
+
+
+def test_an_unknown_figure_is_refused_by_name(tmp_path: Path) -> None:
+    study = Declared(figures=("heatmpa",))
+    with pytest.raises(ValueError, match=r"'heatmpa' is not one of .*heatmap"):
+        write_report(study, *study_tables(), tmp_path)
+
+
 def test_page_is_one_file_with_plotly_once(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     assert text.count("* plotly.js v") == 1
@@ -234,59 +344,6 @@ def test_files_beside_the_page(report: Path) -> None:
         "published",
     }
     assert {path.name for path in report.parent.iterdir()} == {"report.html", "figures"}
-
-
-def said(runs: pl.DataFrame) -> list[str]:
-    return headline(
-        statistics.summary(statistics.sensitivity(statistics.pair(runs), "train_loss")), runs
-    )
-
-
-def test_headline_follows_the_data() -> None:
-    ends = {("SGD", 0.1): 4.0, ("SGD", 1.0): 0.2, ("SGD-HD", 0.1): 0.5, ("SGD-HD", 1.0): 0.4}
-    runs = runs_table(
-        [
-            {"method": method, "lr": lr, "loss": loss, "hypergrad_lr": 1e-3 * method.endswith("HD")}
-            for (method, lr), loss in ends.items()
-        ]
-    )
-    assert said(runs) == [
-        (
-            "From α₀ = 0.1, the lowest tried, the final training loss with a constant rate is "
-            "8 (SGD) times that of hypergradient descent."
-        ),
-        "From the best α₀ of each it is 0.5 (SGD) times; no run diverged.",
-    ]
-
-
-def test_headline_names_who_diverged_and_compares_nothing_that_did() -> None:
-    runs = runs_table(
-        [
-            {"method": method, "lr": lr, "loss": loss, "hypergrad_lr": beta, "status": status}
-            for method, beta, first in (("SGD", None, 0.2), ("SGD-HD", 1e-3, None))
-            for lr, loss in ((0.1, first), (1.0, 0.1))
-            for status in ["done" if loss else "diverged"]
-        ]
-    )
-    first, second = said(runs)
-    assert "is not comparable with that of" in first
-    assert second == (
-        "From the best α₀ of each it is 1 (SGD) times; 1 of 4 runs diverged (SGD-HD 1)."
-    )
-
-
-def test_headline_with_a_single_rate_compares_losses() -> None:
-    runs = runs_table(
-        [
-            {"method": "SGD", "lr": 0.1, "loss": 0.4},
-            {"method": "SGD-HD", "lr": 0.1, "loss": 0.2, "hypergrad_lr": 1e-3},
-        ]
-    )
-    (only,) = said(runs)
-    assert only == (
-        "The final training loss with a constant rate is 2 (SGD) times that of hypergradient "
-        "descent; no run diverged."
-    )
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])

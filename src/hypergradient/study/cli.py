@@ -7,18 +7,16 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from hypergradient.study import StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import polars as pl
 
-    from hypergradient.study.execute import Progress
     from hypergradient.study.spec import Run, Study
     from hypergradient.study.store import Store
 
@@ -38,8 +36,8 @@ try:
 except ModuleNotFoundError as error:
     stop_for_extra(error)
 
-PLAIN_LINE_SECONDS = 10
 INTERRUPTED = 130
+WATCH_SECONDS = 2
 
 app = typer.Typer(
     help="Train optimizers whose learning rate tunes itself beside the usual ones, and compare.",
@@ -59,6 +57,14 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Folder for the results. By default results/STUDY.", show_default=False),
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        help='"laptop" or "paper", where the study has scales. By default laptop.',
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Argument(help="A study's name, or the path of a .toml file.")]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
@@ -68,55 +74,213 @@ Workers = Annotated[
 @app.command()
 def demo(out: Out = None, workers: Workers = None) -> None:
     """Run the study "demo", on images that need no download, in about a minute."""
-    run("demo", None, out, workers)
+    run("demo", None, None, out, workers)
 
 
 @app.command("list")
 def list_studies() -> None:
-    """List the studies that come with the package."""
+    """List the studies that come with the package, and their scales."""
     from hypergradient.study import spec
 
     for name, path in spec.built_in().items():
-        print(f"{name:20} {spec.read_toml(path)['title']}")
+        content = spec.read_toml(path)
+        scales = ", ".join(content.get("scale", {}))
+        print(f"{name:20} {content['title']}{scales and f' ({scales})'}")
+
+
+@app.command()
+def plan(
+    study: Name,
+    scale: Scale = None,
+    data_dir: DataDir = None,
+    out: Out = None,
+    workers: Workers = None,
+) -> None:
+    """Say how many runs a study has, how many are done, and how long the others will take."""
+    from hypergradient.study.plan import costs, duration, in_words
+
+    declared, store = declared_and_store(study, scale, out)
+    runs = declared.runs()
+    missing = store.missing(runs)
+    print(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
+    if not missing:
+        return
+    check_data(missing, data_dir)
+    every = costs(missing, data_dir)
+    print(f"{'task':20} {'method':10} {'runs':>6} {'ms a step':>10}  a run")
+    for cost in every:
+        step = f"{cost.step_seconds * 1e3:.3g}"
+        print(
+            f"{cost.task:20} {cost.method:10} {cost.runs:6} {step:>10}  "
+            f"{in_words(cost.run_seconds)}"
+        )
+    bound = "at most" if declared.until else "about"
+    workers = workers or cores()
+    print(f"{bound} {in_words(duration(every, workers))} with {workers} processes")
 
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="A study's name, or the path of a .toml file.")],
+    study: Name,
+    scale: Scale = None,
     data_dir: DataDir = None,
     out: Out = None,
     workers: Workers = None,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
-    from hypergradient.study import spec
     from hypergradient.study.execute import execute
-    from hypergradient.study.store import Store
+    from hypergradient.study.progress import progress
 
-    path = spec.find(study)
-    declared = spec.load(path)
-    out = out or Path("results") / declared.name
-    store = Store(out)
-    check_writable(out)
+    declared, store = declared_and_store(study, scale, out)
+    check_writable(store.folder)
     runs = declared.runs()
     missing = store.missing(runs)
     check_data(missing, data_dir)
     workers = workers or cores()
-    print(f"{declared.name}: {len(runs)} runs, {len(runs) - len(missing)} of them done, in {out}")
+    done = len(runs) - len(missing)
+    print(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
     began = time.monotonic()
     try:
-        with progress() as report:
-            execute(runs, store, workers=workers, data_dir=data_dir, report=report)
+        with progress() as show:
+            execute(runs, store, workers=workers, data_dir=data_dir, report=show)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)
-    published = path.parent / declared.published if declared.published else None
-    runs_table = write_results(declared, store, published)
+    runs_table = write_results(study, declared, store)
     counts = dict(runs_table["status"].value_counts().sort("status").iter_rows())
     shown = ", ".join(f"{count} {status}" for status, count in counts.items())
     print(f"{len(runs)} runs: {shown}; {time.monotonic() - began:.0f} s")
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {store.folder / 'report.html'}")
     if counts.get("failed"):
         stop("\n".join(failures(store, runs)), 1)
+
+
+@app.command()
+def status(
+    study: Name,
+    scale: Scale = None,
+    out: Out = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every two seconds, until all are finished.")
+    ] = False,
+) -> None:
+    """Say how far a study is: in this or any other process."""
+    declared, store = declared_and_store(study, scale, out)
+    runs = declared.runs()
+    while True:
+        lines = list(state_of(declared, store, runs))
+        if watch and sys.stdout.isatty():
+            print("\033[2J\033[H", end="")
+        print("\n".join(lines), flush=True)
+        if not watch or all(store.finished(run) for run in runs):
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+@app.command()
+def report(study: Name, scale: Scale = None, out: Out = None) -> None:
+    """Write a study's tables and report anew from the results there are."""
+    declared, store = declared_and_store(study, scale, out)
+    check_writable(store.folder)
+    runs = write_results(study, declared, store)
+    print(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
+
+
+@app.command()
+def clean(
+    study: Name,
+    scale: Scale = None,
+    out: Out = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete what runs that failed, were damaged or are unfinished have left; none that is done."""
+    declared, store = declared_and_store(study, scale, out)
+    kinds: dict[str, list[tuple[Run, list[Path]]]] = {}
+    for one in declared.runs():
+        for kind, files in store.leftovers(one).items():
+            kinds.setdefault(kind, []).append((one, files))
+    for kind, found in sorted(kinds.items()):
+        every = [path for _, files in found for path in files]
+        size = sum(path.lstat().st_size for path in every) / 1e6
+        print(f"{kind}: {len(found)} runs, {len(every)} files, {size:.1f} MB")
+    if not kinds:
+        print(f"nothing to delete in {store.folder}")
+    elif yes or typer.confirm("Delete these files?"):
+        for found in kinds.values():
+            for one, files in found:
+                store.remove(one, files)
+
+
+@app.command()
+def landscape(
+    functions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names such as beale or rosenbrock, or module:function for your own of two "
+            "tensors, x and y. By default beale.",
+            show_default=False,
+        ),
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help='Also "gd+ global" and its like: one rate for both coordinates.')
+    ] = "gd,gd+,gdm,gdm+,nag,nag+,adam,adam+",
+    steps: Annotated[int, typer.Option(min=1, help="The most steps to take.")] = 12_000,
+    search: Annotated[
+        bool, typer.Option("--search", help="Search the settings for beale too.")
+    ] = False,
+    start: Annotated[tuple[float, float] | None, typer.Option(metavar="X Y")] = None,
+    box: Annotated[
+        tuple[float, float, float, float] | None, typer.Option(metavar="LEFT RIGHT BOTTOM TOP")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and the figures.")] = Path(
+        "results/landscape"
+    ),
+) -> None:
+    """Watch optimizers descend functions of two variables, each rate moved by hypergradients."""
+    from hypergradient.study.landscape.lab import visit
+
+    check_writable(out)
+    print(f"page: {visit(functions or ['beale'], methods, steps, search, start, box, out, print)}")
+
+
+def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
+    """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
+    from hypergradient.study import spec
+    from hypergradient.study.store import Store
+
+    declared = spec.load(spec.find(study), scale)
+    name = "-".join(filter(None, [declared.name, declared.scale]))
+    return declared, Store(out or Path("results") / name)
+
+
+def heading(study: Study) -> str:
+    """Return a study's name, with its scale and the time that takes."""
+    time = f" ({study.time})" if study.time else ""
+    return f"{study.name} at {study.scale} scale{time}" if study.scale else study.name
+
+
+def state_of(study: Study, store: Store, runs: list[Run]) -> Iterator[str]:
+    """Yield how far a study is: a line of counts, one for each run in training or failed."""
+    counts: dict[str, int] = {}
+    training = []
+    for one in runs:
+        ended = store.status(one)
+        if ended is None and not store.idle(one):
+            training.append(one)
+        state = ended["state"] if ended else "training" if one in training[-1:] else "to do"
+        counts[state] = counts.get(state, 0) + 1
+    shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    yield f"{heading(study)}: {len(runs)} runs: {shown}"
+    for one in training:
+        yield f"training: {in_full(one)}: {store.epochs_seen(one)} of {one.epochs} epochs"
+    yield from failures(store, runs)
+
+
+def in_full(run: Run) -> str:
+    """Return what identifies a run to a person."""
+    hyper = "".join(f" {key}={value}" for key, value in run.hyper.items())
+    schedule = "" if run.schedule in {"constant", "hypergradient"} else f" {run.schedule}"
+    return f"{run.task} {run.method}{schedule}{hyper} seed={run.seed}"
 
 
 def check_writable(out: Path) -> None:
@@ -132,11 +296,10 @@ def check_writable(out: Path) -> None:
 
 def check_data(missing: list[Run], data_dir: Path | None) -> None:
     """Read the data that the missing runs need, or raise a ``StudyError`` that says what is not."""
-    from hypergradient.study import data
-    from hypergradient.study.tasks import TASKS
+    from hypergradient.study import data, tasks
 
-    for dataset in sorted({TASKS[run.task].dataset for run in missing}):
-        data.load(dataset, data_dir)
+    for task in dict.fromkeys(run.task for run in missing):
+        tasks.find(task).load(data_dir)
     data.load.cache_clear()
 
 
@@ -147,17 +310,19 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def write_results(study: Study, store: Store, published: Path | None) -> pl.DataFrame:
+def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
     """Write the tables and the report, show the published numbers, and return ``runs``."""
     import polars as pl
 
-    from hypergradient.study import analyse, statistics
+    from hypergradient.study import analyse, spec, statistics
     from hypergradient.study.report import write_report
 
     runs, epochs = analyse.tables(study, store)
     analyse.write_tables(runs, epochs, store.folder)
-    theirs = pl.read_csv(published) if published else None
-    if theirs is not None:
+    theirs = None
+    if study.published:
+        theirs = pl.read_csv(spec.find(name).parent / study.published)
+    if theirs is not None and "epoch" in theirs.columns:
         show_beside_published(statistics.beside_published(runs, epochs, theirs))
     write_report(study, runs, epochs, store.folder, published=theirs)
     return runs
@@ -179,48 +344,8 @@ def failures(store: Store, runs: list[Run]) -> Iterator[str]:
     for run in runs:
         status = store.status(run) or {}
         if status.get("state") == "failed":
-            hyper = " ".join(f"{key}={value}" for key, value in run.hyper.items())
-            folder = store.folder_of(run)
-            name = f"{run.task} {run.method} {hyper} seed={run.seed}"
-            yield f"failed: {name}: {status['error']} (see {folder / 'traceback.txt'})"
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[Progress], None]]:
-    """Give a function that shows progress: a bar on a terminal, else a line now and then."""
-    if not sys.stdout.isatty():
-        yield plain_lines()
-        return
-    from rich import progress as rich
-
-    columns = ("{task.description}", rich.BarColumn(), rich.TimeRemainingColumn(compact=True))
-    with rich.Progress(*columns) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def show(now: Progress) -> None:
-            text = f"{now.finished}/{now.runs} runs"
-            bar.update(task, description=text, total=now.epochs, completed=now.trained)
-
-        yield show
-
-
-def plain_lines() -> Callable[[Progress], None]:
-    """Return a function that prints a line every ten seconds, with an estimate of the time left."""
-    began = last = time.monotonic()
-    first = None
-
-    def show(now: Progress) -> None:
-        nonlocal began, last, first
-        first = now.trained if first is None else first
-        clock = time.monotonic()
-        if now.trained == first:  # the workers are starting, which says nothing of their speed
-            began = clock
-        elif clock - last >= PLAIN_LINE_SECONDS:
-            last = clock
-            left = (clock - began) * (now.epochs - now.trained) / (now.trained - first)
-            print(f"{now.finished}/{now.runs} runs, about {left:.0f} s left", flush=True)
-
-    return show
+            place = store.folder_of(run) / "traceback.txt"
+            yield f"failed: {in_full(run)}: {status['error']} (see {place})"
 
 
 def main() -> None:

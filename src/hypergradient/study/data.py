@@ -38,6 +38,14 @@ MNIST_MIRRORS = (
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 MNIST_TRAIN = 60_000
 
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+CIFAR10_FOLDER = "cifar-10-batches-bin"
+CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CIFAR10_SHAPE = (3, 32, 32)
+CIFAR10_IN_A_FILE, CIFAR10_CLASSES = 10_000, 10
+
 DIGITS_TRAIN = 0.8
 DIGITS_SPLIT_SEED = 0
 
@@ -54,7 +62,8 @@ class Data:
     """A data set in memory.
 
     Attributes:
-        train_x: Training inputs, float32, (examples, features).
+        train_x: Training inputs, float32, (examples, features) or (examples, channels, height,
+            width).
         train_y: Training classes, int64, (examples,).
         valid_x: Validation inputs.
         valid_y: Validation classes.
@@ -64,6 +73,22 @@ class Data:
     train_y: Labels
     valid_x: Images
     valid_y: Labels
+
+    def subset(self, train: int | None, valid: int | None) -> Data:
+        """Return that many examples of each set, evenly spread over it; None is all."""
+        chosen = [
+            np.linspace(0, len(classes), min(count or len(classes), len(classes)), endpoint=False)
+            for classes, count in ((self.train_y, train), (self.valid_y, valid))
+        ]
+        if [len(places) for places in chosen] == [len(self.train_y), len(self.valid_y)]:
+            return self
+        train_at, valid_at = (places.astype(np.int64) for places in chosen)
+        return Data(
+            self.train_x[train_at],
+            self.train_y[train_at],
+            self.valid_x[valid_at],
+            self.valid_y[valid_at],
+        )
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -161,6 +186,85 @@ def normalised(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[Im
     return pixels, labels.astype(np.int64)
 
 
+def read_cifar10(path: Path) -> tuple[Images, Labels]:
+    """Read one file of CIFAR-10's binary version, normalised by channel.
+
+    The format: for each image its class, a byte, then 1024 bytes each of red, green and blue.
+
+    Raises:
+        DataError: The file is damaged; the message names it and the remedy.
+    """
+    try:
+        raw = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise damaged(path, str(error)) from error
+    record = 1 + math.prod(CIFAR10_SHAPE)
+    if len(raw) != CIFAR10_IN_A_FILE * record:
+        raise damaged(path, f"it has {len(raw)} bytes, not {CIFAR10_IN_A_FILE} x {record}")
+    records = raw.reshape(CIFAR10_IN_A_FILE, record)
+    classes = records[:, 0].astype(np.int64)
+    if classes.max() >= CIFAR10_CLASSES:
+        raise damaged(path, f"it has a class {classes.max()} where they go from 0 to 9")
+    pixels = records[:, 1:].reshape(-1, *CIFAR10_SHAPE).astype(np.float32)
+    mean, std = (np.array(c, np.float32)[:, None, None] for c in (CIFAR10_MEAN, CIFAR10_STD))
+    pixels /= 255 * std
+    pixels -= mean / std
+    return pixels, classes
+
+
+def cifar10(folder: Path | None) -> Data:
+    """Load CIFAR-10: its training set, and its test set for validation, normalised."""
+    parts = [read_cifar10(path) for path in cifar10_files(folder)]
+    train_x, train_y = (np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
+    return Data(train_x, train_y, *parts[-1])
+
+
+def cifar10_files(folder: Path | None) -> list[Path]:
+    """Return CIFAR-10's files, downloaded only if no folder was named.
+
+    Args:
+        folder: Where the person keeps data; also searched in ``cifar-10-batches-bin``.
+
+    Raises:
+        DataError: One is not in the folder, or they cannot be downloaded.
+    """
+    if folder is None:
+        return download_cifar10()
+    places = (folder, folder / CIFAR10_FOLDER, folder / "cifar10" / CIFAR10_FOLDER)
+    place = next((place for place in places if (place / CIFAR10_FILES[0]).is_file()), None)
+    if place is None:
+        raise DataError(
+            f"{CIFAR10_FILES[0]} is not in {folder} or its {CIFAR10_FOLDER}; name the folder of "
+            "CIFAR-10's binary version with --data-dir"
+        )
+    files = [place / name for name in CIFAR10_FILES]
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise DataError(f"{', '.join(missing)} not in {place}; unpack CIFAR-10 there anew")
+    return files
+
+
+def download_cifar10() -> list[Path]:
+    """Return CIFAR-10's files from the user's cache, downloaded and checked if need be."""
+    import pooch  # noqa: PLC0415  (only a download needs it)
+
+    pooch.get_logger().setLevel("WARNING")
+    members = [f"{CIFAR10_FOLDER}/{name}" for name in CIFAR10_FILES]
+    try:
+        paths = pooch.retrieve(
+            CIFAR10_URL,
+            known_hash=f"md5:{CIFAR10_MD5}",
+            path=pooch.os_cache("hypergradient") / "cifar10",
+            processor=pooch.Untar(members=members),
+        )
+    except (OSError, ValueError) as error:  # no network; a wrong checksum
+        raise DataError(
+            f"{CIFAR10_URL} cannot be downloaded ({type(error).__name__}); "
+            "name the folder of CIFAR-10's binary version with --data-dir"
+        ) from error
+    found = {Path(path).name: Path(path) for path in paths}
+    return [found[name] for name in CIFAR10_FILES]
+
+
 def digits(folder: Path | None) -> Data:  # noqa: ARG001  (embedded: no folder needed)
     """Load scikit-learn's digits: a fixed random 80% to train, pixels standardised as a whole."""
     if (sklearn := find_spec("sklearn")) is None or sklearn.origin is None:
@@ -176,15 +280,19 @@ def digits(folder: Path | None) -> Data:  # noqa: ARG001  (embedded: no folder n
     return Data(pixels[train], classes[train], pixels[valid], classes[valid])
 
 
-DATASETS: dict[str, Callable[[Path | None], Data]] = {"digits": digits, "mnist": mnist}
+DATASETS: dict[str, Callable[[Path | None], Data]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "cifar10": cifar10,
+}
 
 
 @lru_cache(maxsize=1)
-def load(dataset: str, folder: Path | None = None) -> Data:
+def load(dataset: str | Callable[[Path | None], Data], folder: Path | None = None) -> Data:
     """Load a data set; a worker that stays with one keeps it in memory.
 
     Args:
-        dataset: A name in ``DATASETS``.
+        dataset: A name in ``DATASETS``, or a function like those.
         folder: Where to look for files; by default the folder that ``HYPERGRADIENT_DATA_DIR``
             names, else the user's cache, downloading what it lacks.
 
@@ -193,4 +301,4 @@ def load(dataset: str, folder: Path | None = None) -> Data:
     """
     if folder is None and (named := os.environ.get(ENVIRONMENT_VARIABLE)):
         folder = Path(named)
-    return DATASETS[dataset](folder)
+    return (DATASETS[dataset] if isinstance(dataset, str) else dataset)(folder)

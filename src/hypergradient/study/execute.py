@@ -14,9 +14,8 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hypergradient.study import StudyError, data
+from hypergradient.study import StudyError, tasks
 from hypergradient.study.store import Claim, Store, append
-from hypergradient.study.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,10 +23,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.study.spec import Run
+    from hypergradient.study.train import Training
 
 POLL_SECONDS = 0.1
 MOST_DEATHS = 3
-"""A run whose process was killed this often is given up as failed."""
+"""A run whose process was killed this often without getting further is given up as failed."""
+
+CHECKPOINT_SECONDS = 5.0
+"""What kill -9 can cost a run."""
+
+PATIENCE_SECONDS = 10.0
+"""How long a worker may take to leave."""
+
+GUARD_SECONDS = 0.5
+"""How often a worker looks whether its parent is still there."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ def execute(
     *,
     workers: int,
     data_dir: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     """Train what is missing of ``runs``, and return when all are finished, by whomever.
@@ -62,13 +72,14 @@ def execute(
         store: Where results are and go.
         workers: Processes to use.
         data_dir: Where data files are.
+        checkpoint_seconds: Time between two checkpoints of a run.
         report: Called several times a second.
     """
     unfinished = store.missing(runs)
     for run in unfinished:
         store.reopen(run)
     epochs = sum(run.epochs for run in runs)
-    team = Team(workers, store, data_dir)
+    team = Team(workers, store, data_dir, checkpoint_seconds)
     try:
         while True:
             unfinished = [run for run in unfinished if not store.finished(run)]
@@ -89,12 +100,16 @@ class Team:
         size: How many at most.
         store: Where results go.
         data_dir: Where data files are.
+        checkpoint_seconds: Time between two checkpoints of a run.
     """
 
-    def __init__(self, size: int, store: Store, data_dir: Path | None) -> None:
+    def __init__(
+        self, size: int, store: Store, data_dir: Path | None, checkpoint_seconds: float
+    ) -> None:
         self.size = size
         self.store = store
         self.data_dir = data_dir
+        self.checkpoint_seconds = checkpoint_seconds
         self.processes: list[SpawnProcess] = []
         self.killed: list[SpawnProcess] = []  # since a run was last finished
         self.last_unfinished = 0
@@ -119,8 +134,9 @@ class Team:
         if not self.processes:
             wanted = min(self.size, sum(self.store.idle(run) for run in unfinished))
         for _ in range(wanted):
+            work = (list(unfinished), self.store, self.data_dir, self.checkpoint_seconds)
             process = multiprocessing.get_context("spawn").Process(
-                target=be_worker, args=(list(unfinished), self.store, self.data_dir), daemon=True
+                target=be_worker, args=work, daemon=True
             )
             process.start()
             self.processes.append(process)
@@ -130,17 +146,27 @@ class Team:
         for process in self.processes:
             process.terminate()
         for process in self.processes:
+            process.join(PATIENCE_SECONDS)
+            process.kill()  # a signal can be lost in a destructor
             process.join()
 
 
-def be_worker(runs: Sequence[Run], store: Store, data_dir: Path | None) -> None:
+def be_worker(
+    runs: Sequence[Run], store: Store, data_dir: Path | None, checkpoint_seconds: float
+) -> None:
     """Be a worker process, which its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
     signal.signal(signal.SIGTERM, leave)
-    work(runs, store, data_dir)
+    work(runs, store, data_dir, checkpoint_seconds)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving already
 
 
-def work(runs: Sequence[Run], store: Store, data_dir: Path | None) -> None:
+def work(
+    runs: Sequence[Run],
+    store: Store,
+    data_dir: Path | None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> None:
     """Train each run that nobody has done or is doing, in this process."""
     for run in runs:
         with store.claim(run) as claim:
@@ -150,43 +176,72 @@ def work(runs: Sequence[Run], store: Store, data_dir: Path | None) -> None:
                 claim.fail(f"its process was killed {claim.deaths} times (out of memory?)")
                 continue
             try:
-                train_run(run, claim, data_dir)
+                train_run(run, claim, data_dir, checkpoint_seconds)
             except Exception:  # noqa: BLE001  (kept and shown; the other runs go on)
                 claim.fail(traceback.format_exc())
 
 
 def leave(*_: Any) -> NoReturn:
+    """End this worker; a second signal would only interrupt the clearing up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 
 
-def train_run(run: Run, claim: Claim, data_dir: Path | None) -> None:
-    """Train one claimed run into the store; stop if the command that started us is gone."""
+def leave_if_alone() -> None:
+    """Leave if the command that started this worker is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        leave()
+
+
+def train_run(
+    run: Run, claim: Claim, data_dir: Path | None, checkpoint_seconds: float = CHECKPOINT_SECONDS
+) -> None:
+    """Train one claimed run into the store, from its last checkpoint if it has one."""
     import torch  # noqa: PLC0415  (2 s that only workers need)
 
+    from hypergradient.study import checkpoint  # noqa: PLC0415
     from hypergradient.study.train import initial_model, train, weights_hash  # noqa: PLC0415
 
-    parent = multiprocessing.parent_process()
-    began = time.perf_counter()
     torch.set_num_threads(run.threads)
-    dataset = data.load(TASKS[run.task].dataset, data_dir)
+    task = tasks.find(run.task)
+    dataset = task.load(data_dir)
     model = initial_model(run)
     init_hash = weights_hash(model)
-    count, diverged_at_step = 0, None
-    with claim.metrics() as metrics:
-        for record in train(run, model, dataset):
-            append(metrics, record)
-            count += 1
-            diverged_at_step = record.diverged_at_step
-            if parent is not None and not parent.is_alive():
-                leave()
+    saved = checkpoint.read(claim.checkpoint) or {"records": [], "wall_seconds": 0.0}
+    records = list(saved["records"])
+    looked = kept = time.perf_counter()
+    began = kept - saved["wall_seconds"]
+
+    def after_step(training: Training) -> None:
+        nonlocal looked, kept
+        now = time.perf_counter()
+        if now - kept >= checkpoint_seconds:
+            progress = {"records": records, "wall_seconds": now - began}
+            checkpoint.write(claim.checkpoint, progress | {"training": training.state()})
+            claim.got_further()
+            kept = time.perf_counter()
+        if now - looked >= GUARD_SECONDS:
+            looked = now
+            leave_if_alone()
+
+    with claim.metrics(records) as metrics:
+        for record in train(
+            run, model, dataset, saved=saved.get("training"), after_step=after_step
+        ):
+            records.append(append(metrics, record))
+            leave_if_alone()
+    last = records[-1]
+    diverged = last["diverged_at_step"] is not None
     claim.finish(
         {
-            "state": "done" if diverged_at_step is None else "diverged",
-            "diverged_at_step": diverged_at_step,
-            "records": count,
+            "state": "diverged" if diverged else "done",
+            "diverged_at_step": last["diverged_at_step"],
+            "steps_to_target": last["target_step"],
+            "records": len(records),
             "wall_seconds": time.perf_counter() - began,
             "init_hash": init_hash,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "threads": run.threads,

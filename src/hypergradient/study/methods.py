@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from hypergradient.study import references
+from hypergradient.study.schedules import HYPERGRADIENT, SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,22 +24,37 @@ class Method:
     """An optimizer and the options that make it the method of that name.
 
     Attributes:
-        optimizer: The class, by import path, so that naming it does not load torch.
+        optimizer: The class, as ``package.module:Class``, so that naming it does not load torch.
         fixed: Options that are part of the method.
     """
 
     optimizer: str
     fixed: Mapping[str, float | bool] = field(default_factory=dict)
 
-    def identity(self) -> dict[str, Any]:
-        """Return what determines the method's results, ready for JSON."""
-        return asdict(self)
-
     def optimizer_class(self) -> Callable[..., Optimizer]:
         """Import and return the optimizer's class."""
-        module, _, name = self.optimizer.rpartition(".")
-        optimizer: Callable[..., Optimizer] = getattr(import_module(module), name)
+        optimizer: Callable[..., Optimizer] = references.load(self.optimizer)
         return optimizer
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it moves its learning rate by hypergradients."""
+        from hypergradient.core import HypergradientOptimizer  # noqa: PLC0415
+
+        optimizer = self.optimizer_class()
+        return isinstance(optimizer, type) and issubclass(optimizer, HypergradientOptimizer)
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules it goes with, its own first."""
+        if self.adaptive:
+            return (HYPERGRADIENT,)
+        return tuple(name for name in SCHEDULES if name != HYPERGRADIENT)
+
+    def accepts(self, option: str) -> bool:
+        """Return whether the optimizer's constructor has an option of that name."""
+        parameters = inspect.signature(self.optimizer_class()).parameters
+        return option in parameters and option != "params"
 
     def build(
         self,
@@ -50,32 +67,59 @@ class Method:
         TOML has no null, so the text "none" stands for None (``lr_bounds = "none"``).
         """
         options = {key: None if value == "none" else value for key, value in hyper.items()}
-        return self.optimizer_class()(
-            parameters, **self.fixed, **options, weight_decay=weight_decay
-        )
+        if self.accepts("weight_decay") or weight_decay:
+            options["weight_decay"] = weight_decay
+        return self.optimizer_class()(parameters, **self.fixed, **options)
 
     def problem(self, hyper: Mapping[str, float | bool | str]) -> str | None:
         """Return what the optimizer has against these hyperparameters, or None."""
         import torch  # noqa: PLC0415  (2 s, and not needed to list the studies)
 
-        accepted = inspect.signature(self.optimizer_class()).parameters
-        if unknown := [key for key in hyper if key not in accepted or key == "params"]:
+        if unknown := [key for key in hyper if not self.accepts(key)]:
             return f"no option {', '.join(unknown)}"
         if repeated := [key for key in hyper if key in self.fixed or key == "weight_decay"]:
             return f"{', '.join(repeated)} cannot be set in a grid: the method or study fixes it"
+        parameter = torch.zeros(1, requires_grad=True)
+        parameter.grad = torch.zeros(1)
         try:
-            self.build([torch.zeros(1, requires_grad=True)], hyper)
-        except (TypeError, ValueError) as error:
+            self.build([parameter], hyper).step()
+        except (TypeError, ValueError, RuntimeError) as error:
             return str(error)
         return None
 
 
 METHODS = {
-    "SGD": Method("torch.optim.SGD", FUSED),
-    "SGDN": Method("torch.optim.SGD", FUSED | NESTEROV),
-    "Adam": Method("torch.optim.Adam", FUSED),
-    "SGD-HD": Method("hypergradient.SGDHD"),
-    "SGDN-HD": Method("hypergradient.SGDHD", NESTEROV),
-    "Adam-HD": Method("hypergradient.AdamHD"),
+    "SGD": Method("torch.optim:SGD", FUSED),
+    "SGDN": Method("torch.optim:SGD", FUSED | NESTEROV),
+    "Adam": Method("torch.optim:Adam", FUSED),
+    "AdamW": Method("torch.optim:AdamW", FUSED),
+    "SGD-HD": Method("hypergradient:SGDHD"),
+    "SGDN-HD": Method("hypergradient:SGDHD", NESTEROV),
+    "Adam-HD": Method("hypergradient:AdamHD"),
+    "AdamW-HD": Method("hypergradient:AdamWHD"),
 }
 """The methods by name. Adding one here is all it takes; its other options can be set in a grid."""
+
+
+def find(name: str) -> Method:
+    """Return a method by its name, that of a class of ``torch.optim``, or ``package.module:Class``.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    method = Method(name if references.is_reference(name) else f"torch.optim:{name}")
+    if not callable(method.optimizer_class()):
+        raise ValueError(f"{name} is not an optimizer's class")  # noqa: TRY004
+    return method
+
+
+def identity(name: str) -> dict[str, Any]:
+    """Return what determines a method's results, ready for JSON.
+
+    The packages' own optimizers change with the version of this package and of torch, which are
+    not part of it; a person's own optimizer is known by its source.
+    """
+    own = {"source": references.source_hash(name)} if references.is_reference(name) else {}
+    return asdict(find(name)) | own

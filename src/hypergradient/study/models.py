@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""The channels of VGG16's convolutions, between two poolings each (Simonyan, Zisserman 2015)."""
+
+RESNET18 = (64, 128, 256, 512)
+"""The channels of ResNet18's stages, two blocks each (He et al. 2016)."""
 
 
-def mlp(widths: tuple[int, ...]) -> nn.Sequential:
+def mlp(*widths: int) -> nn.Sequential:
     """Return linear layers with ReLU between them; two widths are logistic regression.
 
     Args:
@@ -20,3 +30,79 @@ def mlp(widths: tuple[int, ...]) -> nn.Sequential:
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def vgg16(classes: int = 10) -> nn.Sequential:
+    """Return VGG16 for 32 x 32 images: batch norm, dropout, one hidden layer of 512.
+
+    As the Torch blog has it (Zagoruyko 2015, http://torch.ch/blog/2015/07/30/cifar.html): dropout
+    of 0.3 after the first convolution, of 0.4 after all others not followed by a pooling, and of
+    0.5 in the classifier.
+
+    Returns:
+        A module from (batch, 3, 32, 32) to logits of shape (batch, classes).
+    """
+    layers: list[nn.Module] = []
+    inputs = 3
+    for stage in VGG16:
+        for place, outputs in enumerate(stage):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
+            layers.append(nn.ReLU())
+            if place < len(stage) - 1:
+                layers.append(nn.Dropout(0.3 if inputs == 3 else 0.4))  # noqa: PLR2004
+            inputs = outputs
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(512, 512),
+        nn.BatchNorm1d(512),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(512, classes),
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch norm, beside a short cut (He et al. 2016, fig. 2)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut = nn.Sequential()
+        if stride > 1 or inputs != outputs:
+            self.shortcut.append(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.residual(x) + self.shortcut(x))
+
+
+def resnet18(classes: int = 10) -> nn.Sequential:
+    """Return ResNet18 for 32 x 32 images: it starts with one 3 x 3 convolution and no pooling.
+
+    Returns:
+        A module from (batch, 3, 32, 32) to logits of shape (batch, classes).
+    """
+    inputs = RESNET18[0]
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, inputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(),
+    ]
+    for stage, outputs in enumerate(RESNET18):
+        layers.append(BasicBlock(inputs, outputs, stride=1 if stage == 0 else 2))
+        layers.append(BasicBlock(outputs, outputs, stride=1))
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "vgg16": vgg16, "resnet18": resnet18}
+"""The models by name."""

@@ -1,7 +1,8 @@
 """A study's results on one page: report.html, and its figures as files in figures/ beside it.
 
 The page holds everything it needs, plotly's script included, so it opens without a network. Its
-numbers are computed in `statistics`; `templates/report.js` draws them.
+numbers are computed in the `statistics` modules; `templates/scripts` draw them. What it can show is
+in `gallery`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hypergradient.study import figures, statistics
+from hypergradient.study.drawing import LABELS, rate_colours, save
+from hypergradient.study.figures_schedules import COLOURS, label_of
+from hypergradient.study.gallery import CURVES, GALLERY, shown
 from hypergradient.study.headline import headline
-from hypergradient.study.statistics import LOSSES, NEAR, SERIES
+from hypergradient.study.statistics import LOSSES, NEAR
+from hypergradient.study.statistics_best import LEVEL
+from hypergradient.study.statistics_convergence import measured
+from hypergradient.study.statistics_pairs import scale_label, symbol
+from hypergradient.study.statistics_relative import WITHIN
+from hypergradient.study.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +36,7 @@ if TYPE_CHECKING:
     from hypergradient.study.spec import Study
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CURVES = {**LOSSES, "lr_mean": "Learning rate"}
-_DIGITS = 6  # what a curve's points are rounded to; the CSV files hold all
+_SCRIPTS = ("base", "curves", "heatmap", "schedules", "page")  # in the order to run them
 
 
 def write_report(
@@ -44,41 +50,48 @@ def write_report(
     """Write folder/report.html and folder/figures/NAME.{pdf,png,csv}.
 
     Args:
-        study: The study that was run.
+        study: The study that was run; its `figures` name what to show.
         runs: One row a run.
         epochs: One row a run and epoch.
         folder: Where to write; made if need be.
         published: Numbers to set beside ours: method ("sgd_hd" for "SGD-HD"), lr0, hypergrad_lr,
-            epoch, train_loss, valid_loss.
+            and either epoch, train_loss and valid_loss, or iterations.
 
     Returns:
         The path of the page.
+
+    Raises:
+        ValueError: The study names a figure that there is not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paired = statistics.pair(runs)
-    results = _results(paired, runs, epochs, published) if paired.height else None
-    if results is not None:
-        _write_figures(results, folder / "figures")
+    tables = Tables(runs, epochs, published)
+    names = shown(tables, getattr(study, "figures", ())) if tables.lines.height else []
+    note = scale_label(runs)
+    for name in names:
+        for stem, figure, table in GALLERY[name].draw(tables):
+            save(figure, table, folder / "figures", stem, note)
     html = (
         _environment()
         .get_template("report.html")
         .render(
             study=study,
             declaration=json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False),
-            headline=headline(results.summary["train_loss"], runs)
-            if results
-            else ["No run has finished."],
+            headline=headline(tables, names) if tables.lines.height else ["No run has finished."],
             facts=_facts(runs),
             problems=_problems(runs),
-            results=results,
+            note=note,
+            shown=names,
+            tables=tables,
+            several_rates=tables.lines.height and len(tables.rates) > 1,
             near=NEAR,
+            within=round(100 * (WITHIN - 1)),
+            level=LEVEL,
             losses=LOSSES,
-            labels=figures.LABELS,
             surroundings=_surroundings(runs),
             command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            page=_page(results) if results else None,
+            page=_page(tables, names) if set(names) - {"summary"} else None,
             style=_asset("report.css"),
-            script=_asset("report.js"),
+            script=_script(),
             plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
         )
     )
@@ -89,67 +102,6 @@ def write_report(
     return target
 
 
-@dataclass(frozen=True)
-class _Results:
-    """The tables behind the figures, by loss where there is one for each."""
-
-    sensitivity: dict[str, pl.DataFrame]
-    finals: dict[str, pl.DataFrame]
-    curves: pl.DataFrame
-    ceilings: pl.DataFrame
-    summary: dict[str, pl.DataFrame]
-    published: pl.DataFrame | None
-
-    @property
-    def several_rates(self) -> bool:
-        return self.curves["lr"].n_unique() > 1
-
-    @property
-    def last_published(self) -> list[dict[str, Any]]:
-        """One row a task and method, at its last epoch: a column a loss and number."""
-        if self.published is None:
-            return []
-        last = self.published.filter(
-            pl.col("epoch") == pl.col("epoch").max().over("task", "method")
-        )
-        numbers = ["ours", "theirs", "ratio"]
-        keys = ["task", "method", "epoch"]
-        return last.pivot("metric", index=keys, values=numbers).to_dicts()
-
-
-def _results(
-    paired: pl.DataFrame, runs: pl.DataFrame, epochs: pl.DataFrame, published: pl.DataFrame | None
-) -> _Results:
-    sensitivity = {metric: statistics.sensitivity(paired, metric) for metric in LOSSES}
-    beside = None
-    if published is not None:
-        beside = statistics.beside_published(runs, epochs, published)
-    return _Results(
-        sensitivity=sensitivity,
-        finals={metric: statistics.finals(paired, metric) for metric in LOSSES},
-        curves=statistics.curves(paired, epochs),
-        ceilings=statistics.ceilings(paired, epochs),
-        summary={metric: statistics.summary(table) for metric, table in sensitivity.items()},
-        published=None if beside is None or beside.is_empty() else beside,
-    )
-
-
-def _write_figures(results: _Results, folder: Path) -> None:
-    if results.several_rates:
-        for metric, table in results.sensitivity.items():
-            figure = figures.draw_sensitivity(
-                table, results.finals[metric], results.ceilings, metric
-            )
-            figures.save(figure, table, folder, f"sensitivity_{metric}")
-    for column, name in _CURVES.items():
-        figure = figures.draw_curves(results.curves, results.ceilings, column, name)
-        table = results.curves.select(*SERIES, "lr", "epoch", column, "runs", "diverged")
-        figures.save(figure, table, folder, f"curves_{column}")
-    if results.published is not None:
-        figure = figures.draw_published(results.published)
-        figures.save(figure, results.published, folder, "published")
-
-
 def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
     """Name and value of what there is to know about the size of the study."""
     counts = {
@@ -157,8 +109,9 @@ def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
         "task": runs["task"].n_unique(),
         "method": runs["method"].n_unique(),
         "seed": runs["seed"].n_unique(),
-        "epoch": max(runs["epochs"].to_list(), default=0),
     }
+    if not measured(runs):  # such runs end at their target
+        counts["epoch"] = max(runs["epochs"].to_list(), default=0)
     return [
         *((name if count == 1 else f"{name}s", f"{count:,}") for name, count in counts.items()),
         ("diverged", str((runs["status"] == "diverged").sum())),
@@ -187,36 +140,23 @@ def _surroundings(runs: pl.DataFrame) -> list[tuple[str, str]]:
     return rows
 
 
-def _page(results: _Results) -> dict[str, Any]:
-    """What the page's script draws, as JSON: a list of series for each figure."""
-    rates = results.curves["lr"].unique().sort().to_list()
-    line = [*SERIES, "lr", "runs", "diverged"]
-    published = None
-    if results.published is not None:
-        published = _series(results.published, ["task", "method", "metric"])
-    return {
-        "tasks": results.curves["task"].unique(maintain_order=True).to_list(),
-        "names": _CURVES,
-        "labels": [figures.LABELS[False], figures.LABELS[True]],
-        "rates": rates,
+def _page(tables: Tables, names: Sequence[str]) -> dict[str, Any]:
+    """What the page's script draws, as JSON: what all figures share, and what each adds."""
+    page: dict[str, Any] = {
+        "tasks": tables.tasks,
+        "names": CURVES,
+        "labels": [LABELS[False], LABELS[True]],
+        "schedules": list(COLOURS),
+        "rates": tables.rates,
         "colours": {
-            "light": figures.rate_colours(len(rates)),
-            "dark": figures.rate_colours(len(rates), dark=True),
+            "light": rate_colours(len(tables.rates)),
+            "dark": rate_colours(len(tables.rates), dark=True),
         },
-        "ceilings": {row["task"]: row for row in results.ceilings.iter_rows(named=True)},
-        "sensitivity": {
-            metric: _series(table, SERIES) for metric, table in results.sensitivity.items()
-        },
-        "finals": {metric: _series(table, SERIES) for metric, table in results.finals.items()},
-        "curves": _series(results.curves, line),
-        "published": published,
+        "ceilings": {row["task"]: row for row in tables.ceilings.iter_rows(named=True)},
     }
-
-
-def _series(table: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """One dictionary a group: its keys, and every other column as a list."""
-    rounded = table.with_columns(pl.selectors.float().exclude("lr").round_sig_figs(_DIGITS))
-    return rounded.group_by(keys, maintain_order=True).all().to_dicts()
+    for name in names:
+        page |= GALLERY[name].page(tables)
+    return page
 
 
 def _environment() -> Environment:
@@ -228,8 +168,26 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
+    environment.filters["steps"] = lambda count, limit: (
+        f">{limit:,.0f}" if count is None else f"{count:,.0f}"
+    )
+    environment.filters["schedule"] = label_of
+    environment.filters["symbol"] = symbol
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["number"] = _number
     return environment
+
+
+def _number(value: object, digits: int = 3) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def _script() -> Markup:
+    """The page's scripts as one, in a scope of its own."""
+    parts = [_asset(f"scripts/{name}.js") for name in _SCRIPTS]
+    return Markup("\n").join([Markup('(() => {\n"use strict";'), *parts, Markup("})();")])
 
 
 def _asset(name: str) -> Markup:

@@ -9,28 +9,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tomllib
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
-from hypergradient.study import StudyError
-from hypergradient.study.methods import METHODS
-from hypergradient.study.tasks import TASKS
+from hypergradient.study import StudyError, methods, tasks
+from hypergradient.study.grids import (
+    Frozen,
+    MethodEntry,
+    MethodName,
+    ScheduleName,
+    TaskName,
+    Value,
+    not_empty,
+)
+from hypergradient.study.schedules import DECAY_EPOCHS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ENGINE = 1
 """The version of the numbers: raised whenever a change makes some run's result different."""
@@ -39,10 +46,13 @@ BUILT_IN = Path(__file__).parents[1] / "studies"
 """The folder of the studies that come with the package."""
 
 
-class Frozen(BaseModel):
-    """An immutable value that refuses fields it does not know."""
+SCALABLE = (
+    *("tasks", "methods", "seeds", "epochs", "train_examples", "valid_examples", "decay_epochs"),
+    *("until", "time"),
+)
+"""What a scale of a study can change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+DEFAULT_SCALE = "laptop"
 
 
 def fingerprint(content: object) -> str:
@@ -51,84 +61,81 @@ def fingerprint(content: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def known_in(kind: str, names: dict[str, Any]) -> AfterValidator:
-    """Return a validator that a name is a key of ``names``, suggesting close ones."""
-
-    def check(name: str) -> str:
-        if name not in names:
-            close = get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(names)}"
-            raise ValueError(f"{kind} {name!r} is not known; {hint}")
-        return name
-
-    return AfterValidator(check)
+def count_or_counts(value: object) -> int | dict[str, int]:
+    """Check a count for all tasks, or one for each by its name."""
+    counts = value if isinstance(value, dict) else {"": value}
+    for task, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            place = f" for {task}" if task else ""
+            raise ValueError(f"{count!r}{place} is not an integer of at least 1")
+    return value  # type: ignore[return-value]
 
 
-def number_text_or_truth(value: object) -> bool | float | str:
-    """Check one value of a hyperparameter; integers become floats, so 1 and 1.0 are one run."""
-    if isinstance(value, bool | str):
-        return value
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    raise ValueError(f"{value!r} is not a finite number, a text, true or false")
+PerTask = Annotated[int | dict[str, int], PlainValidator(count_or_counts)]
+Loss = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
-def not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse an empty list; unlike ``min_length`` it is silent where the list's items are wrong."""
-    if not values:
-        raise ValueError("is empty")
-    return values
+class Until(Frozen):
+    """When a run ends before its last epoch: iterations to convergence are what it measures.
 
+    Attributes:
+        minibatch_loss: At the first minibatch whose loss, before its update, is at most this.
+        max_steps: After this many updates, if that has not come: the run is censored.
+    """
 
-def as_list(value: object) -> object:
-    """Let a single value stand for a list of one."""
-    return value if isinstance(value, list | tuple) else [value]
-
-
-TaskName = Annotated[str, known_in("task", TASKS)]
-MethodName = Annotated[str, known_in("method", METHODS)]
-Value = Annotated[bool | float | str, PlainValidator(number_text_or_truth)]
-Values = Annotated[tuple[Value, ...], BeforeValidator(as_list), AfterValidator(not_empty)]
+    minibatch_loss: Loss
+    max_steps: Count
 
 
 class Run(Frozen):
     """One training: task x method x hyperparameters x seed, and all else its result depends on.
 
     Attributes:
-        task: A name in ``TASKS``.
-        method: A name in ``METHODS``.
+        task: A name in ``TASKS``, or a reference to a person's own.
+        method: A name in ``METHODS``, of a class of ``torch.optim``, or a reference to a class.
+        schedule: A name in ``SCHEDULES``.
         hyper: The hyperparameters that the study sets, by the optimizer's own option names.
         seed: Which repetition this is.
         study_seed: The study's own seed.
         epochs: Passes over the training data.
         batch_size: Examples in a minibatch.
         weight_decay: The L2 penalty, the optimizer's option of that name.
+        train_examples: How many of the training set are used; None is all.
+        valid_examples: How many of the validation set; None is all.
+        decay_epochs: Epochs between two halvings, where the schedule is ``lr-decay``.
+        until: When it ends before its last epoch.
         threads: Threads of torch; pinned, as results differ between thread counts.
         engine: ``ENGINE`` at the time.
     """
 
     task: TaskName
     method: MethodName
+    schedule: ScheduleName = "constant"
     hyper: dict[str, Value]
     seed: int
     study_seed: int
     epochs: int
     batch_size: int
     weight_decay: float
+    train_examples: int | None = None
+    valid_examples: int | None = None
+    decay_epochs: int | None = None
+    until: Until | None = None
     threads: int = 1
     engine: int = ENGINE
 
     @cached_property
     def id(self) -> str:
         """The first 16 hex digits of the hash of the run and of what its names stand for."""
-        names = {"task": TASKS[self.task].identity(), "method": METHODS[self.method].identity()}
+        names = {"task": tasks.identity(self.task), "method": methods.identity(self.method)}
         return fingerprint(self.model_dump(mode="json") | {"names": names})[:16]
 
     def derive_seed(self, purpose: str, *index: int) -> int:
         """Return this run's seed for one purpose, the same for every method.
 
         Args:
-            purpose: "initialisation" or "batches".
+            purpose: "initialisation", "batches", "augmentation" or "dropout".
             index: Counts within the purpose, such as the epoch.
 
         Returns:
@@ -139,62 +146,111 @@ class Run(Frozen):
         )
 
 
-class MethodEntry(Frozen):
-    """Methods that share a grid, the product of each hyperparameter's list of values."""
-
-    names: Annotated[tuple[MethodName, ...], BeforeValidator(as_list), AfterValidator(not_empty)]
-    grid: dict[str, Values]
-
-    def settings(self) -> list[dict[str, Value]]:
-        """Return every combination of the grid, the last hyperparameter changing fastest."""
-        return [
-            dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())
-        ]
-
-    @model_validator(mode="after")
-    def optimizers_accept_it(self) -> MethodEntry:
-        """Build each optimizer once with each setting: they know best what they accept."""
-        problems = {
-            f"{name}: {problem}": None
-            for name in self.names
-            for setting in self.settings()
-            if (problem := METHODS[name].problem(setting))
-        }
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-
 class Study(Frozen):
-    """A declared study.
+    """A declared study, at one of its scales.
 
     Attributes:
         name: The file's name without ``.toml``.
         title: The report's heading.
         description: What it shows, a sentence or two.
         source: The publication it follows.
-        tasks: Names in ``TASKS``.
-        methods: The methods and their grids.
+        scale: Which of its scales this is, or None where it has none.
+        time: What the scale takes, in words.
+        tasks: Names in ``TASKS``, or ``path/to/file.py:function`` for a person's own.
+        methods: The methods, their schedules and grids.
+        roles: What a hyperparameter is in this study: "scientific", what it asks about;
+            "nuisance", tuned for each scientific setting over all seeds; "fixed". By default one
+            with several values is scientific, and the others are fixed.
         seeds: The repetitions.
         study_seed: Changes every seed at once.
-        epochs: Passes over the training data.
+        epochs: Passes over the training data; a number, or one for each task by its name.
         batch_size: Examples in a minibatch.
         weight_decay: The L2 penalty of all methods.
+        train_examples: How many of the training set are used, as for epochs; None is all.
+        valid_examples: How many of the validation set.
+        decay_epochs: Epochs between two halvings of ``lr-decay``, as for epochs.
+        until: When a run ends before its last epoch.
         published: Numbers to set beside ours, a CSV file beside the study's own.
+        figures: What the report shows, names in ``gallery.GALLERY``; by default what suits it.
     """
 
     name: str
     title: str
     description: str = ""
     source: str = ""
+    scale: str | None = None
+    time: str = ""
     tasks: Annotated[tuple[TaskName, ...], AfterValidator(not_empty)]
     methods: Annotated[tuple[MethodEntry, ...], AfterValidator(not_empty)]
+    roles: dict[str, Literal["scientific", "nuisance", "fixed"]] = Field(default={})
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(not_empty)]
     study_seed: Annotated[int, Field(ge=0)] = 0
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    epochs: PerTask
+    batch_size: Count
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    train_examples: PerTask | None = None
+    valid_examples: PerTask | None = None
+    decay_epochs: PerTask = DECAY_EPOCHS
+    until: Until | None = None
     published: str | None = None
+    figures: tuple[str, ...] = ()
+
+    @field_validator("figures")
+    @classmethod
+    def figures_are_known(cls, figures: tuple[str, ...]) -> tuple[str, ...]:
+        """Check the figures' names; only studies that name some wait for what draws them."""
+        if figures:
+            from hypergradient.study.gallery import GALLERY  # noqa: PLC0415
+
+            if unknown := [name for name in figures if name not in GALLERY]:
+                known = ", ".join(GALLERY)
+                raise ValueError(f"{', '.join(unknown)} is not known; choose from {known}")
+        return figures
+
+    @field_validator("epochs", "train_examples", "valid_examples", "decay_epochs")
+    @classmethod
+    def covers_all_tasks(cls, counts: object, parts: ValidationInfo) -> object:
+        """Check that no task is left out of what is declared for each."""
+        if isinstance(counts, dict):
+            if left_out := [task for task in parts.data.get("tasks", ()) if task not in counts]:
+                raise ValueError(f"nothing for the task {', '.join(left_out)}")
+            if unknown := counts.keys() - set(parts.data.get("tasks", counts)):
+                raise ValueError(f"{', '.join(sorted(unknown))} is none of the study's tasks")
+        return counts
+
+    @field_validator("roles")
+    @classmethod
+    def roles_fit(cls, roles: dict[str, str], parts: ValidationInfo) -> dict[str, str]:
+        """Check the roles against the grids."""
+        if "methods" not in parts.data:  # they are wrong themselves
+            return roles
+        tried = tried_values(parts.data["methods"])
+        if unknown := [name for name in roles if name not in tried]:
+            raise ValueError(f"{', '.join(unknown)} is in no method's grid")
+        fixed = [name for name, role in roles.items() if role == "fixed" and len(tried[name]) > 1]
+        if fixed:
+            raise ValueError(f"{', '.join(fixed)} is fixed, but has several values in a grid")
+        return roles
+
+    @field_validator("weight_decay")
+    @classmethod
+    def methods_take_it(cls, weight_decay: float, parts: ValidationInfo) -> float:
+        """Check that all methods have the option, unless it is 0."""
+        names = dict.fromkeys(
+            name for entry in parts.data.get("methods", ()) for name in entry.names
+        )
+        without = [name for name in names if not methods.find(name).accepts("weight_decay")]
+        if weight_decay and without:
+            raise ValueError(f"{', '.join(without)} has no such option; only 0 is possible")
+        return weight_decay
+
+    def all_roles(self) -> dict[str, str]:
+        """Return the role of every hyperparameter, the declared ones and the default ones."""
+        default = {
+            name: "scientific" if len(values) > 1 else "fixed"
+            for name, values in tried_values(self.methods).items()
+        }
+        return {**default, **self.roles}
 
     def runs(self) -> list[Run]:
         """Return the study's runs, each once; a seed's are together, so that seeds fill in turn."""
@@ -202,20 +258,45 @@ class Study(Frozen):
             Run(
                 task=task,
                 method=method,
+                schedule=schedule,
                 hyper=setting,
                 seed=seed,
                 study_seed=self.study_seed,
-                epochs=self.epochs,
+                epochs=of_task(self.epochs, task),
                 batch_size=self.batch_size,
                 weight_decay=self.weight_decay,
+                train_examples=of_task(self.train_examples, task),
+                valid_examples=of_task(self.valid_examples, task),
+                decay_epochs=of_task(self.decay_epochs, task) if schedule == "lr-decay" else None,
+                until=self.until,
             )
             for seed in self.seeds
             for task in self.tasks
             for entry in self.methods
             for method in entry.names
+            for schedule in entry.schedules_of(method)
             for setting in entry.settings()
         )
         return list({run.id: run for run in runs}.values())
+
+
+def tried_values(entries: Iterable[MethodEntry]) -> dict[str, list[Value]]:
+    """Return each hyperparameter's values, the most that any one entry has."""
+    tried: dict[str, list[Value]] = {}
+    for entry in entries:
+        for name, values in (entry.grid | entry.zip).items():
+            if len(own := list(dict.fromkeys(values))) > len(tried.get(name, [])):
+                tried[name] = own
+    return tried
+
+
+@overload
+def of_task(counts: int | dict[str, int], task: str) -> int: ...
+@overload
+def of_task(counts: int | dict[str, int] | None, task: str) -> int | None: ...
+def of_task(counts: int | dict[str, int] | None, task: str) -> int | None:
+    """Return a task's own count."""
+    return counts[task] if isinstance(counts, dict) else counts
 
 
 def built_in() -> dict[str, Path]:
@@ -249,24 +330,45 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path}: {error}") from error
 
 
-def load(path: Path) -> Study:
-    """Read and validate a study.
+def load(path: Path, scale: str | None = None) -> Study:
+    """Read and validate a study with all its scales, and return it at one of them.
+
+    Args:
+        path: The TOML file.
+        scale: The name of one of its tables ``[scale.NAME]``; by default "laptop" or, where there
+            is no such table, the first.
 
     Raises:
         StudyError: All that is wrong with the file, one line each, with the place it is at.
     """
     content = read_toml(path)
-    problems: list[str] = []
-    study = None
-    try:
-        study = Study.model_validate(content | {"name": path.stem})
-    except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            problems.append(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}")
+    scales = content.pop("scale", {})
+    if not isinstance(scales, dict) or not all(isinstance(s, dict) for s in scales.values()):
+        raise StudyError(f"{path}: scale: tables [scale.NAME] are needed")
+    problems: dict[str, None] = {}
+    studies: dict[str | None, Study] = {}
+    for name, changes in scales.items() or [(None, {})]:
+        allowed = {key: value for key, value in changes.items() if key in SCALABLE}
+        try:
+            studies[name] = Study.model_validate(
+                content | allowed | {"name": path.stem, "scale": name}
+            )
+        except ValidationError as error:
+            for problem in error.errors():
+                place = ".".join(str(part) for part in problem["loc"])
+                where = f"scale.{name}.{place}" if place.split(".")[0] in allowed else place
+                message = problem["msg"].removeprefix("Value error, ")
+                problems[f"{path}: {where}: {message}" if where else f"{path}: {message}"] = None
+        for key in changes.keys() - allowed.keys():
+            problems[f"{path}: scale.{name}.{key}: only {', '.join(SCALABLE)} can change"] = None
     published = content.get("published")
     if isinstance(published, str) and not (path.parent / published).is_file():
-        problems.append(f"{path}: published: no file {published} beside the study")
-    if problems or study is None:
+        problems[f"{path}: published: no file {published} beside the study"] = None
+    if problems:
         raise StudyError("\n".join(problems))
-    return study
+    if scale is None:
+        scale = DEFAULT_SCALE if DEFAULT_SCALE in studies else next(iter(studies))
+    if scale not in studies:
+        declared = ", ".join(scales) or "none"
+        raise StudyError(f"{path.stem} has no scale {scale!r}; declared: {declared}")
+    return studies[scale]

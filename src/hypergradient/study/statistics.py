@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from scipy.special import stdtrit
 
-from hypergradient.study.analyse import IDENTITY_SCHEMA, SETTINGS_SCHEMA, STATUS_SCHEMA
+from hypergradient.study.statistics_pairs import SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,58 +23,27 @@ if TYPE_CHECKING:
 LOSSES: Final = {"train_loss": "Training loss", "valid_loss": "Validation loss"}
 """The losses that are drawn, and what they are called on an axis."""
 
-SERIES: Final = ("task", "base", "panel", "method", "adaptive")
-"""What identifies a line, apart from its learning rate. `panel` says where it is drawn."""
-
 NEAR: Final = 2.0
 """A run is as good as the best where its loss is within this factor of it."""
 
-_CONFIDENCE = 0.95
-_SMALLEST = 1e-12  # a float32 cross-entropy can be exactly 0, which has no logarithm
-_FAMILIAR = ("SGD", "SGDN", "Adam", "AdamW")  # the order in which the papers show them
-_ADAPTIVE = "-HD"
+CONFIDENCE: Final = 0.95
+"""Of every interval."""
+
+SMALLEST: Final = 1e-12
+"""In place of 0, which has no logarithm: a float32 cross-entropy can be exactly that."""
 
 
-def pair(runs: pl.DataFrame) -> pl.DataFrame:
-    """Put every run beside its rivals: the base optimizer and its hypergradient version.
-
-    Where a hypergradient method was run with several settings (say of beta), each setting gets a
-    panel of its own, and the runs of the base optimizer are repeated in each of them. Runs that
-    failed, by an error and not by divergence, are left out.
+def half_width(counts: pl.Series, spreads: pl.Series) -> pl.Series:
+    """Half of Student's interval around a mean, null where there are fewer than two values.
 
     Args:
-        runs: One row a run.
-
-    Returns:
-        `runs` with `base` (the method without "-HD"), `adaptive` (is it hypergradient descent?)
-        and `panel` (the base, and the settings if there are several), in the order to show them.
+        counts: How many values each mean is of.
+        spreads: Their standard deviations (dividing by n - 1).
     """
-    runs = runs.filter(pl.col("status") != "failed").with_columns(
-        base=pl.col("method").str.strip_suffix(_ADAPTIVE),
-        adaptive=pl.col("method").str.ends_with(_ADAPTIVE),
-    )
-    settings = [name for name in _hyperparameters(runs) if name != "lr" and _varies(runs, name)]
-    steady, adaptive = runs.filter(~pl.col("adaptive")), runs.filter("adaptive")
-    own = [name for name in settings if steady[name].is_null().all()]  # only its version has them
-    rivals = adaptive.select("task", "base", *settings).unique()
-    if own:
-        shared = ["task", "base", *(name for name in settings if name not in own)]
-        steady = steady.drop(own).join(rivals, on=shared, how="left", nulls_equal=True)
-    paired = pl.concat([steady.select(runs.columns), adaptive])
-
-    parts = [pl.concat_str(pl.lit(f", {_symbol(name)} = "), pl.col(name)) for name in settings]
-    familiar = {name: rank for rank, name in enumerate(_FAMILIAR)}
-    return paired.with_columns(
-        panel=pl.concat_str("base", *parts, ignore_nulls=True) if parts else pl.col("base")
-    ).sort(
-        "task",
-        pl.col("base").replace_strict(familiar, default=len(familiar), return_dtype=pl.Int64),
-        "base",
-        *settings,
-        "adaptive",
-        "lr",
-        "seed",
-    )
+    several = pl.DataFrame({"n": counts, "s": spreads.cast(pl.Float64)})
+    quantiles = stdtrit(np.maximum(counts.to_numpy() - 1, 1), (1 + CONFIDENCE) / 2)
+    half = pl.Series(quantiles) * pl.col("s") / pl.col("n").sqrt()
+    return several.select(half=pl.when(pl.col("n") > 1).then(half))["half"]
 
 
 def finals(paired: pl.DataFrame, metric: str) -> pl.DataFrame:
@@ -86,12 +55,16 @@ def finals(paired: pl.DataFrame, metric: str) -> pl.DataFrame:
     )
 
 
-def sensitivity(paired: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """The final loss at each initial learning rate, over seeds.
+def sensitivity(
+    paired: pl.DataFrame, metric: str, *, which: str = "final", series: Sequence[str] = SERIES
+) -> pl.DataFrame:
+    """The loss at each initial learning rate, over seeds.
 
     Args:
         paired: What `pair` returns.
         metric: One of `LOSSES`.
+        which: "final", or "best" for the lowest over training.
+        series: The columns that identify a line.
 
     Returns:
         One row a series and learning rate: `runs`, `diverged` (how many of them), and of the
@@ -99,20 +72,16 @@ def sensitivity(paired: pl.DataFrame, metric: str) -> pl.DataFrame:
         all diverged, the interval where any did (it would speak of the survivors only) and
         where there is a single run.
     """
-    final = f"{metric}_final"
-    value = pl.when(pl.col("status") == "done").then(pl.col(final).clip(_SMALLEST)).log10()
-    table = paired.group_by(*SERIES, "lr", maintain_order=True).agg(
+    loss = pl.col(f"{metric}_{which}").clip(SMALLEST)
+    value = pl.when(pl.col("status") == "done").then(loss).log10()
+    table = paired.group_by(*series, "lr", maintain_order=True).agg(
         runs=pl.len(),
         diverged=(pl.col("status") == "diverged").sum(),
         finite=value.count(),
         center=value.mean(),
         spread=value.std(),
     )
-    counts = table["finite"].to_numpy()
-    student = stdtrit(np.maximum(counts - 1, 1), (1 + _CONFIDENCE) / 2)
-    half = pl.when(pl.col("finite") > 1, pl.col("diverged") == 0).then(
-        pl.Series(student / np.sqrt(np.maximum(counts, 1))) * pl.col("spread")
-    )
+    half = pl.when(pl.col("diverged") == 0).then(half_width(table["finite"], table["spread"]))
     return table.with_columns(
         mean=10 ** pl.col("center"),
         low=10 ** (pl.col("center") - half),
@@ -254,6 +223,8 @@ def beside_published(
         Empty if no setting is the same.
     """
     setting = ("name", "lr", "hypergrad_lr")
+    if "epoch" not in published.columns:  # numbers of another kind
+        published = pl.DataFrame(schema=_PUBLISHED)
     theirs = published.select(
         "epoch",
         name="method",
@@ -286,8 +257,13 @@ def beside_published(
     ).sort("task", maintain_order=True)
 
 
+_PUBLISHED = {"method": pl.String, "epoch": pl.Int64} | dict.fromkeys(
+    ("lr0", "hypergrad_lr", *LOSSES), pl.Float64
+)
+
+
 def _geometric_mean(loss: str) -> pl.Expr:
-    return 10 ** pl.col(loss).clip(_SMALLEST).log10().mean()
+    return 10 ** pl.col(loss).clip(SMALLEST).log10().mean()
 
 
 def _reach(part: pl.DataFrame, target: float | None) -> dict[str, float | bool | None]:
@@ -300,17 +276,3 @@ def _reach(part: pl.DataFrame, target: float | None) -> dict[str, float | bool |
         "tried": math.log10(rates[-1] / rates[0]),
         "at_edge": any(loss is not None and loss <= limit for loss in (losses[0], losses[-1])),
     }
-
-
-def _hyperparameters(runs: pl.DataFrame) -> list[str]:
-    others = {*IDENTITY_SCHEMA, *SETTINGS_SCHEMA, *STATUS_SCHEMA, "base", "adaptive"}
-    return [name for name in runs.columns if name not in others]
-
-
-def _varies(runs: pl.DataFrame, name: str) -> bool:
-    settings = runs.group_by("task", "method").agg(pl.col(name).n_unique())
-    return bool((settings[name] > 1).any())
-
-
-def _symbol(hyperparameter: str) -> str:
-    return {"hypergrad_lr": "β"}.get(hyperparameter, hyperparameter)

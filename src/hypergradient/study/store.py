@@ -1,9 +1,10 @@
 """Results on disk: one directory a run id, never half-written and safe against kill -9.
 
 ``runs/ID/`` holds ``run.json`` (the run), ``metrics.jsonl`` (a line an epoch, appended while it
-trains), ``status.json`` (renamed into place when it ends: that is what finished means),
-``traceback.txt`` of a run that failed, and ``lock``, held by the process that trains it: the
-operating system frees it when that process dies, however it dies.
+trains), ``checkpoint.pt`` of a longer run (see ``checkpoint``; removed when it ends),
+``status.json`` (renamed into place when it ends: that is what finished means), ``traceback.txt``
+of a run that failed, and ``lock``, held by the process that trains it: the operating system frees
+it when that process dies, however it dies.
 """
 
 from __future__ import annotations
@@ -63,34 +64,52 @@ class Claim:
 
     Attributes:
         folder: The run's directory.
-        deaths: How many processes that held it before were killed.
+        deaths: How many processes were killed that held it since it last got further.
+        lock: The lock file.
     """
 
     folder: Path
     deaths: int
+    lock: IO[bytes]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's checkpoint is or goes."""
+        return self.folder / "checkpoint.pt"
 
     @contextmanager
-    def metrics(self) -> Iterator[IO[str]]:
-        """Open the run's metrics afresh; they are on the disk when the block ends."""
+    def metrics(self, records: Iterable[Json] = ()) -> Iterator[IO[str]]:
+        """Open the run's metrics with those of ``records``; on the disk when the block ends."""
         with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(to_json(record) + "\n" for record in records)
+            file.flush()
             yield file
             file.flush()
             os.fsync(file.fileno())
 
+    def got_further(self) -> None:
+        """Forget the deaths before: what is saved now need not be done again."""
+        self.lock.truncate(1)
+
     def finish(self, status: Json) -> None:
         """Declare the run finished. After this it is never trained again."""
         write_whole(self.folder / "status.json", to_json(status))
+        self.checkpoint.unlink(missing_ok=True)
 
     def fail(self, traceback: str) -> None:
         """Keep why the run crashed; the next command tries it again."""
         write_whole(self.folder / "traceback.txt", traceback)
-        self.finish({"state": "failed", "error": traceback.strip().splitlines()[-1]})
+        error = traceback.strip().splitlines()[-1]
+        write_whole(self.folder / "status.json", to_json({"state": "failed", "error": error}))
 
 
-def append(metrics: IO[str], record: EpochRecord) -> None:
-    """Add an epoch's line, visible to other processes at once."""
-    metrics.write(to_json(asdict(record)) + "\n")
+def append(metrics: IO[str], record: EpochRecord) -> Json:
+    """Add an epoch's line, visible to other processes at once, and return what it says."""
+    line = to_json(asdict(record))
+    metrics.write(line + "\n")
     metrics.flush()
+    content: Json = json.loads(line)
+    return content
 
 
 class Store:
@@ -143,6 +162,30 @@ class Store:
             return max(0, (self.folder_of(run) / "metrics.jsonl").read_bytes().count(b"\n") - 1)
         return 0
 
+    def leftovers(self, run: Run) -> dict[str, list[Path]]:
+        """Return the files of a run that nobody needs, by why; none where it is being trained."""
+        folder = self.folder_of(run)
+        if not folder.is_dir() or not self.idle(run):
+            return {}
+        files = [path for path in folder.iterdir() if path.name != "lock"]
+        status = self.status(run)
+        if status is not None and status.get("state") == "failed":
+            return {"failed": files}
+        if self.finished(run) and not self.whole(run):
+            return {"damaged": files}
+        if not self.finished(run):
+            return {"unfinished": files} if files else {}
+        spare = [path for path in files if path.suffix in {".pt", ".partial"}]
+        return {"done, with spare files": spare} if spare else {}
+
+    def remove(self, run: Run, files: Iterable[Path]) -> None:
+        """Remove files of a run unless it is being trained; the lock file stays for its users."""
+        with self.lock(run) as lock:
+            if lock:
+                lock.truncate(0)
+                for path in sorted(files, key=lambda path: path.name != "status.json"):
+                    path.unlink(missing_ok=True)
+
     def whole(self, run: Run) -> bool:
         """Return whether the run is done or diverged with all its epochs readable."""
         status = self.status(run)
@@ -165,6 +208,8 @@ class Store:
 
     def idle(self, run: Run) -> bool:
         """Return whether no process is training the run."""
+        if not self.folder_of(run).is_dir():
+            return True
         with self.lock(run) as lock:
             return lock is not None
 
@@ -200,6 +245,6 @@ class Store:
             folder = self.folder_of(run)
             write_whole(folder / "run.json", json.dumps(run.model_dump(mode="json"), indent=1))
             try:
-                yield Claim(folder, deaths)
+                yield Claim(folder, deaths, lock)
             finally:
                 lock.truncate(0)

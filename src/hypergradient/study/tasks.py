@@ -5,41 +5,87 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from hypergradient.study import data, references
+
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Generator, Tensor, nn
+
+    from hypergradient.study.data import Data
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set and the layers of the model trained on it.
+    """A data set and the model trained on it.
 
     Attributes:
-        dataset: A name in ``data.DATASETS``.
-        widths: Inputs, hidden units of each layer, classes.
+        dataset: A name in ``data.DATASETS``, or a function from the folder that ``--data-dir``
+            names (or None) to a ``Data``.
+        network: A name in ``models.MODELS``, or a function that returns the model.
+        arguments: What the model's function is called with.
+        augmentation: A name in ``augment.AUGMENTATIONS``, a function from (inputs, generator) to
+            inputs, or None.
     """
 
-    dataset: str
-    widths: tuple[int, ...]
+    dataset: str | Callable[[Path | None], Data]
+    network: str | Callable[..., nn.Module]
+    arguments: tuple[int, ...] = ()
+    augmentation: str | Callable[[Tensor, Generator], Tensor] | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """Return what determines the task's results, ready for JSON."""
-        return asdict(self)
+    def load(self, folder: Path | None = None) -> Data:
+        """Return the data, from memory if they were the last to be loaded."""
+        return data.load(self.dataset, folder)
 
     def model(self, seed: int) -> nn.Module:
         """Return the model with the weights that ``seed`` gives; torch's own generator is kept."""
         import torch  # noqa: PLC0415  (2 s, and not needed to name the tasks)
 
-        from hypergradient.study.models import mlp  # noqa: PLC0415
+        from hypergradient.study.models import MODELS  # noqa: PLC0415
 
+        build = MODELS[self.network] if isinstance(self.network, str) else self.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return mlp(self.widths)
+            return build(*self.arguments)
+
+    def augment(self, inputs: Tensor, generator: Generator) -> Tensor:
+        """Return a minibatch's inputs as they are trained on."""
+        from hypergradient.study.augment import AUGMENTATIONS  # noqa: PLC0415
+
+        if self.augmentation is None:
+            return inputs
+        augment = self.augmentation
+        return (AUGMENTATIONS[augment] if isinstance(augment, str) else augment)(inputs, generator)
 
 
 TASKS = {
-    "digits-logreg": Task("digits", (64, 10)),
-    "digits-mlp": Task("digits", (64, 100, 100, 10)),
-    "mnist-logreg": Task("mnist", (784, 10)),
-    "mnist-mlp": Task("mnist", (784, 1000, 1000, 10)),
+    "digits-logreg": Task("digits", "mlp", (64, 10)),
+    "digits-mlp": Task("digits", "mlp", (64, 100, 100, 10)),
+    "mnist-logreg": Task("mnist", "mlp", (784, 10)),
+    "mnist-mlp": Task("mnist", "mlp", (784, 1000, 1000, 10)),
+    "cifar10-vgg16": Task("cifar10", "vgg16", augmentation="flip-and-crop"),
+    "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
 }
-"""The tasks by name. Adding one of these shapes here is all it takes."""
+"""The tasks by name. Adding one here is all it takes."""
+
+
+def find(name: str) -> Task:
+    """Return a task by its name, or from the function that ``path/to/file.py:function`` names.
+
+    Raises:
+        ValueError: There is none, or what there is does not return a ``Task``.
+    """
+    if not references.is_reference(name):
+        return TASKS[name]
+    task = references.load(name)()
+    if not isinstance(task, Task):
+        raise ValueError(f"{name} returns {task!r}, which is no hypergradient.study.tasks.Task")  # noqa: TRY004
+    return task
+
+
+def identity(name: str) -> dict[str, Any]:
+    """Return what determines a task's results, ready for JSON."""
+    if references.is_reference(name):
+        return {"source": references.source_hash(name)}
+    return asdict(TASKS[name])

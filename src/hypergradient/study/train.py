@@ -6,17 +6,18 @@ import math
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
 
-from hypergradient.study.methods import METHODS
-from hypergradient.study.tasks import TASKS
+from hypergradient.study import methods, tasks
+from hypergradient.study.schedules import SCHEDULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch.optim import Optimizer
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from hypergradient.study.spec import Run
 
 VALIDATION_CHUNK = 2000
-"""Examples evaluated at once, to bound the memory that a large model needs."""
+"""Examples evaluated at once, at most, ..."""
+
+VALIDATION_NUMBERS = 1_600_000
+"""... and the input numbers they have together, to bound the memory that a large model needs."""
+
+State = dict[str, Any]
+"""Tensors, numbers, texts, None, and lists and dicts of them: what ``torch.save`` keeps safely."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,11 @@ class EpochRecord:
     """What one epoch gave; epoch 0 is the state before training.
 
     Attributes:
-        epoch: Epochs trained so far.
+        epoch: Epochs trained so far; the last may be a part of one, where the run has reached its
+            target or its last step.
         step: Updates made so far.
         train_loss: Mean of the epoch's minibatch losses, each before its update (as the sources
-            report it); at epoch 0 the first minibatch's.
+            report it); at epoch 0 the first minibatch's, evaluated as in validation.
         train_accuracy: The same of the minibatch accuracies.
         valid_loss: Mean loss over the validation set after the epoch.
         valid_accuracy: The validation set's share classified correctly.
@@ -44,6 +52,7 @@ class EpochRecord:
         lr_max: The largest.
         seconds: Time that training and validation took.
         diverged_at_step: The first step, from 1, whose loss was not finite, or None.
+        target_step: The first step, from 1, whose loss was at most the run's target, or None.
     """
 
     epoch: int
@@ -57,11 +66,12 @@ class EpochRecord:
     lr_max: float
     seconds: float
     diverged_at_step: int | None
+    target_step: int | None = None
 
 
 def initial_model(run: Run) -> nn.Module:
     """Return the run's model before training, the same for all methods."""
-    return TASKS[run.task].model(run.derive_seed("initialisation"))
+    return tasks.find(run.task).model(run.derive_seed("initialisation"))
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -78,78 +88,200 @@ def epoch_order(run: Run, examples: int, epoch: int) -> Tensor:
     return torch.randperm(examples, generator=generator)
 
 
-def train(run: Run, model: nn.Module, data: Data) -> Iterator[EpochRecord]:
+def nothing(_: Training) -> None:
+    """Do nothing after a step."""
+
+
+def train(
+    run: Run,
+    model: nn.Module,
+    data: Data,
+    *,
+    saved: State | None = None,
+    after_step: Callable[[Training], None] = nothing,
+) -> Iterator[EpochRecord]:
     """Train ``model`` in place, yielding a record before training and after each epoch.
 
     A loss that is not finite ends the training after the epoch it appears in: the record says at
-    which step. Within an epoch nothing is read back from the device.
+    which step. Within an epoch nothing is read back from the device, except for a run that ends
+    at a loss.
 
     Args:
         run: What to do.
         model: ``initial_model(run)``.
         data: The task's data.
+        saved: What ``Training.state`` gave in an earlier process: the training goes on from there,
+            with the numbers it would have had, and the records that were yielded are left out.
+        after_step: Called after each step, at which ``Training.state`` may be taken.
     """
     torch.set_num_threads(run.threads)
-    train_x, train_y, valid_x, valid_y = map(
-        torch.from_numpy, (data.train_x, data.train_y, data.valid_x, data.valid_y)
-    )
-    optimizer = METHODS[run.method].build(model.parameters(), run.hyper, run.weight_decay)
-    examples = len(train_x)
-    steps = math.ceil(examples / run.batch_size)
+    training = Training(run, model, data)
+    if saved is None:
+        yield training.before()
+    else:
+        training.restore(saved)
+    while True:
+        record = training.finish_epoch(after_step)
+        yield record
+        if training.over or record.diverged_at_step is not None:
+            return
+        training.begin_epoch(training.epoch + 1)
 
-    began = time.perf_counter()
-    first = epoch_order(run, examples, epoch=1)[: run.batch_size]
-    train_loss, train_accuracy = evaluate(model, train_x[first], train_y[first])
-    valid_loss, valid_accuracy = evaluate(model, valid_x, valid_y)
-    lr = float(optimizer.param_groups[0]["lr"])
-    yield EpochRecord(
-        epoch=0,
-        step=0,
-        train_loss=train_loss,
-        train_accuracy=train_accuracy,
-        valid_loss=valid_loss,
-        valid_accuracy=valid_accuracy,
-        lr_mean=lr,
-        lr_min=lr,
-        lr_max=lr,
-        seconds=time.perf_counter() - began,
-        diverged_at_step=None,
-    )
 
-    losses, rates = torch.empty(steps), torch.empty(steps, 3)
-    answers = torch.empty(examples, dtype=torch.int64)  # the class given to each, as it was seen
-    for epoch in range(1, run.epochs + 1):
-        began = time.perf_counter()
-        order = epoch_order(run, examples, epoch)
-        chunks = zip(
-            torch.split(order, run.batch_size), torch.split(answers, run.batch_size), strict=True
+class Training:
+    """A run under way, between two steps of an epoch: all that its next numbers depend on.
+
+    Args:
+        run: What to do.
+        model: Its model.
+        data: The task's data, of which the run takes its subset.
+    """
+
+    def __init__(self, run: Run, model: nn.Module, data: Data) -> None:
+        self.run, self.model, self.task = run, model, tasks.find(run.task)
+        data = data.subset(run.train_examples, run.valid_examples)
+        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
+            torch.from_numpy, (data.train_x, data.train_y, data.valid_x, data.valid_y)
         )
-        for step, (chosen, answer) in enumerate(chunks):
-            optimizer.zero_grad()
-            logits = model(train_x.index_select(0, chosen))
-            loss = cross_entropy(logits, train_y.index_select(0, chosen))
-            torch.autograd.backward(loss)
-            optimizer.step()
-            losses[step] = loss.detach()
-            torch.argmax(logits.detach(), 1, out=answer)
-            note_rates(rates[step], optimizer)
-        valid_loss, valid_accuracy = evaluate(model, valid_x, valid_y)
-        diverged_at_step = first_not_finite(losses, valid_loss, before=(epoch - 1) * steps)
-        yield EpochRecord(
-            epoch=epoch,
-            step=epoch * steps,
+        self.optimizer = methods.find(run.method).build(
+            model.parameters(), run.hyper, run.weight_decay
+        )
+        examples = len(self.train_x)
+        self.steps = math.ceil(examples / run.batch_size)
+        self.last_step = run.epochs * self.steps
+        if run.until is not None:
+            self.last_step = min(self.last_step, run.until.max_steps)
+        self.schedule = self._schedule()
+        self.losses, self.rates = torch.empty(self.steps), torch.empty(self.steps, 3)
+        self.answers = torch.empty(examples, dtype=torch.int64)  # given to each, as it was seen
+        self.begin_epoch(1)
+
+    def _schedule(self) -> LambdaLR | None:
+        if (factor := SCHEDULES[self.run.schedule]) is None:
+            return None
+        decay_steps = (self.run.decay_epochs or 0) * self.steps
+        return LambdaLR(self.optimizer, lambda t: factor(t, decay_steps, self.last_step))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Make ready for an epoch's first step."""
+        self.epoch, self.made, self.seconds = epoch, 0, 0.0
+        self.target_step: int | None = None
+        self.order = epoch_order(self.run, len(self.train_x), epoch)
+        self.augmentation = torch.Generator()
+        self.augmentation.manual_seed(self.run.derive_seed("augmentation", epoch))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.run.derive_seed("dropout", epoch))
+            self.dropout = torch.get_rng_state()
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return (self.epoch - 1) * self.steps + self.made
+
+    @property
+    def over(self) -> bool:
+        """Whether no step is to follow."""
+        return self.step >= self.last_step or self.target_step is not None
+
+    def state(self) -> State:
+        """Return what ``restore`` takes: a snapshot, to be saved before the next step."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "augmentation": self.augmentation.get_state(),
+            "dropout": torch.get_rng_state(),
+            "epoch": self.epoch,
+            "made": self.made,
+            "target_step": self.target_step,
+            "losses": self.losses,
+            "rates": self.rates,
+            "answers": self.answers,
+            "seconds": self.seconds + time.perf_counter() - self.began,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to where ``state`` was taken, in a training of the same run."""
+        self.begin_epoch(state["epoch"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.augmentation.set_state(state["augmentation"])
+        self.dropout = state["dropout"]
+        self.made, self.target_step = state["made"], state["target_step"]
+        self.seconds = state["seconds"]
+        for name in ("losses", "rates", "answers"):
+            getattr(self, name).copy_(state[name])
+
+    def before(self) -> EpochRecord:
+        """Return the record of the state before training."""
+        began = time.perf_counter()
+        first = self.order[: self.run.batch_size]
+        train_loss, train_accuracy = evaluate(self.model, self.train_x[first], self.train_y[first])
+        valid_loss, valid_accuracy = evaluate(self.model, self.valid_x, self.valid_y)
+        lr = float(self.optimizer.param_groups[0].get("lr", math.nan))
+        return EpochRecord(
+            epoch=0,
+            step=0,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            valid_loss=valid_loss,
+            valid_accuracy=valid_accuracy,
+            lr_mean=lr,
+            lr_min=lr,
+            lr_max=lr,
+            seconds=time.perf_counter() - began,
+            diverged_at_step=None,
+        )
+
+    def finish_epoch(self, after_step: Callable[[Training], None]) -> EpochRecord:
+        """Train to the epoch's end and return its record."""
+        self.began = time.perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.dropout)
+            self.model.train()
+            while self.made < self.steps and not self.over:
+                self.make_step()
+                after_step(self)
+        losses, rates = self.losses[: self.made], self.rates[: self.made]
+        seen = self.order[: self.made * self.run.batch_size]
+        right = self.answers[: len(seen)] == self.train_y[seen]
+        valid_loss, valid_accuracy = evaluate(self.model, self.valid_x, self.valid_y)
+        return EpochRecord(
+            epoch=self.epoch,
+            step=self.step,
             train_loss=losses.mean().item(),
-            train_accuracy=(answers == train_y[order]).sum().item() / examples,
+            train_accuracy=right.sum().item() / len(seen),
             valid_loss=valid_loss,
             valid_accuracy=valid_accuracy,
             lr_mean=rates[:, 0].mean().item(),
             lr_min=rates[:, 1].min().item(),
             lr_max=rates[:, 2].max().item(),
-            seconds=time.perf_counter() - began,
-            diverged_at_step=diverged_at_step,
+            seconds=self.seconds + time.perf_counter() - self.began,
+            diverged_at_step=first_not_finite(losses, valid_loss, self.step - self.made),
+            target_step=self.target_step,
         )
-        if diverged_at_step is not None:
-            return
+
+    def make_step(self) -> None:
+        """Make the next update."""
+        batch = slice(self.made * self.run.batch_size, (self.made + 1) * self.run.batch_size)
+        chosen = self.order[batch]
+        inputs = self.task.augment(self.train_x.index_select(0, chosen), self.augmentation)
+        self.optimizer.zero_grad()
+        logits = self.model(inputs)
+        loss = cross_entropy(logits, self.train_y.index_select(0, chosen))
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.losses[self.made] = loss.detach()
+        torch.argmax(logits.detach(), 1, out=self.answers[batch])
+        note_rates(self.rates[self.made], self.optimizer)
+        if self.schedule is not None:
+            self.schedule.step()
+        self.made += 1
+        until = self.run.until
+        if until is not None and loss.item() <= until.minibatch_loss:
+            self.target_step = self.step
 
 
 def note_rates(row: Tensor, optimizer: Optimizer) -> None:
@@ -159,14 +291,16 @@ def note_rates(row: Tensor, optimizer: Optimizer) -> None:
         every = torch.cat(own)
         torch.stack([every.mean(), every.min(), every.max()], out=row)
     else:
-        row[:] = optimizer.param_groups[0]["lr"]
+        row[:] = optimizer.param_groups[0].get("lr", math.nan)
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the mean loss and the accuracy over examples, without training."""
+    """Return the mean loss and the accuracy over examples, in evaluation mode."""
+    model.eval()
     loss, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-    x_chunks, y_chunks = torch.split(x, VALIDATION_CHUNK), torch.split(y, VALIDATION_CHUNK)
+    chunk = max(1, min(VALIDATION_CHUNK, VALIDATION_NUMBERS // x[0].numel()))
+    x_chunks, y_chunks = torch.split(x, chunk), torch.split(y, chunk)
     for inputs, classes in zip(x_chunks, y_chunks, strict=True):
         logits = model(inputs)
         loss += cross_entropy(logits, classes, reduction="sum")

@@ -1,0 +1,82 @@
+"""Schedules: the rates that a run uses are the formula's, step by step."""
+
+import math
+
+import pytest
+import torch
+
+from hypergradient.study import train
+from hypergradient.study.schedules import SCHEDULES
+from hypergradient.study.spec import Run
+from hypergradient.study.tasks import TASKS
+
+STEPS = 3  # in an epoch
+EPOCHS = 4
+FORMULAS = {
+    "constant": lambda _: 1,
+    "lr-decay": lambda t: 0.5 ** ((t - 1) // (2 * STEPS)),  # every two epochs
+    "robbins-monro": lambda t: 1 / t,
+    "halving": lambda t: 1 / 2 ** math.floor(math.log2(t)),
+    "cosine": lambda t: (1 + math.cos(math.pi * (t - 1) / (STEPS * EPOCHS))) / 2,
+}
+
+
+def run_of(schedule, method="SGD"):
+    return Run(
+        task="digits-logreg",
+        method=method,
+        schedule=schedule,
+        hyper={"lr": 0.25},
+        seed=0,
+        study_seed=0,
+        epochs=EPOCHS,
+        batch_size=64,
+        weight_decay=0.0,
+        train_examples=150,
+        valid_examples=50,
+        decay_epochs=2,
+    )
+
+
+def test_the_formulas_cover_the_table():
+    assert FORMULAS.keys() == SCHEDULES.keys() - {"hypergradient"}
+
+
+@pytest.mark.parametrize("method", ["SGD", "Adam"])
+@pytest.mark.parametrize("schedule", FORMULAS)
+def test_each_step_uses_the_rate_of_the_formula(schedule, method):
+    run = run_of(schedule, method)
+    used = {}
+
+    def note(training):
+        used[training.step] = training.rates[training.made - 1, 0].item()
+
+    data = TASKS[run.task].load()
+    records = list(train.train(run, train.initial_model(run), data, after_step=note))
+    wanted = {t: 0.25 * FORMULAS[schedule](t) for t in range(1, STEPS * EPOCHS + 1)}
+    assert used == pytest.approx(wanted)
+    assert records[0].lr_mean == 0.25
+    for record in records[1:]:
+        own = [used[t] for t in used if t <= record.step][-STEPS:]
+        assert record.lr_mean == pytest.approx(sum(own) / STEPS)
+        assert (record.lr_min, record.lr_max) == (min(own), max(own))
+
+
+def test_a_scheduled_update_is_a_plain_loops():
+    """SGD without momentum, by hand, at the rates of the formula."""
+    run = run_of("robbins-monro")
+    model, by_hand = train.initial_model(run), train.initial_model(run)
+    data = TASKS[run.task].load().subset(150, 50)
+    x, y = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
+    list(train.train(run, model, TASKS[run.task].load()))
+    t = 0
+    for epoch in range(1, EPOCHS + 1):
+        for chosen in train.epoch_order(run, 150, epoch).split(64):
+            t += 1
+            loss = torch.nn.functional.cross_entropy(by_hand(x[chosen]), y[chosen])
+            gradients = torch.autograd.grad(loss, list(by_hand.parameters()))
+            with torch.no_grad():
+                for parameter, gradient in zip(by_hand.parameters(), gradients, strict=True):
+                    parameter.sub_(0.25 / t * gradient)
+    for ours, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
