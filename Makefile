@@ -4,13 +4,16 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-integrations lint bench clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
 
 test: .venv/dev  ## all tests
 	$(BIN)/python -m pytest -n 2
+
+test-integrations: .venv/integrations  ## real runs of Lightning, Hugging Face, timm, ...
+	$(BIN)/python -m pytest -m integration
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
@@ -28,6 +31,12 @@ bench: .venv/dev  ## cost of a step against torch's own optimizers
 
 .venv/dev: .venv/study
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.venv/integrations: .venv/dev
+	echo "$(TORCH)" > .venv/constraints.txt  # or these packages bring a torch of their own
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv/constraints.txt --editable '.[integrations]'
 	touch $@
 
 clean:

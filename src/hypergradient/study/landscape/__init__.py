@@ -1,0 +1,7 @@
+"""The landscape lab: optimizers on functions of two variables, to see how hypergradients work.
+
+Data flow through the modules in this order: ``functions`` (names to functions), ``methods`` (names
+to optimizers and their settings), ``descend`` (one method from one start, many settings at once),
+``search`` (a grid of settings to the best), ``tables``, then ``figures`` and ``page``; ``lab`` puts
+them together for the command ``hypergradient landscape``.
+"""
