@@ -92,7 +92,7 @@ def main() -> None:
     for model, shapes in models(int(arguments.parameters)).items():
         for pair in PAIRS:
             ours, fused, default = measure(pair, shapes, arguments.rounds)
-            bound = f"{pair.floor[0] / pair.floor[1]:.2f}" if "M" in model.split()[0] else "-"
+            bound = f"{pair.floor[0] / pair.floor[1]:.2f}" if "tensors" in model else "-"
             cells = f"{ours * 1e6:.0f} us | {ours / fused:.2f} | {ours / default:.2f} | {bound}"
             print(f"| {model} | {pair.name} | {cells} |", flush=True)
 

@@ -132,21 +132,22 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         step = plain(self.state[p]["step"])
         t = step + (step == 0)  # before the first step m = 0, and so u_0 = 0
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
+        scale, shift = bias1 / root2, bias1 * group["eps"]
+        decay = group["weight_decay"] * (step > 0) if group["decoupled_weight_decay"] else 0.0
 
         def ratio(_theta: Tensor, _alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
-            u: Tensor = m / (v.sqrt() / root2 + group["eps"]) / bias1
-            return u
-
-        if not group["decoupled_weight_decay"]:
-            return ratio
-        decay = group["weight_decay"] * (step > 0)
+            root = v.sqrt()
+            if group["differentiable"]:  # the graph holds the root
+                u: Tensor = m / (root * scale + shift)
+                return u
+            return torch.div(m, root.mul_(scale).add_(shift), out=root)
 
         def decayed(theta: Tensor, alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
             # u_{t-1} = ratio + lambda theta_{t-2}, and theta_{t-1} = theta_{t-2} - alpha u_{t-1}
             u: Tensor = (ratio(theta, alpha, m, v) + decay * theta) / (1 - decay * alpha)
             return u
 
-        return decayed
+        return decayed if group["decoupled_weight_decay"] else ratio
 
     def _apply(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
