@@ -22,6 +22,7 @@ from cases import (
     rates,
     reference,
 )
+from hypergradient import SGDHD
 from reference import Reference
 
 TOLERANCE = 1e-12
@@ -269,3 +270,24 @@ def test_numbers_of_different_dtypes_share_a_rate(case: Case) -> None:
     wanted = loops.groups[0][0][0].rate.value
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(wanted, rel=16 * ulp)
     assert wanted != pytest.approx(LR, rel=1e-3)
+
+
+@pytest.mark.parametrize("end", [0.0, 0.9], ids=["to-none", "to-some"])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_momentum_may_change_in_mid_training(nesterov: bool, end: float) -> None:
+    """h is of the last direction from then on, and where that was not kept it starts from zero."""
+    p = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = SGDHD([p], lr=0.1, momentum=0.9 - end, hypergrad_lr=1e-3)
+    group = optimizer.param_groups[0]
+    generator = torch.Generator().manual_seed(0)
+    taken = torch.zeros(3, dtype=torch.float64)
+    for t in range(8):
+        if t == 4:
+            group["momentum"], group["nesterov"] = end, nesterov and end > 0
+        before, start = float(group["lr"]), p.detach().clone()
+        p.grad = torch.randn(3, generator=generator, dtype=torch.float64)
+        optimizer.step()
+        h = 0.0 if t == 0 else float(p.grad @ taken)
+        if t != 4:
+            assert float(group["lr"]) == pytest.approx(before + 1e-3 * h, rel=1e-12)
+        taken = (start - p.detach()) / float(group["lr"])

@@ -181,6 +181,17 @@ def test_what_is_written_by_hand_is_the_rate() -> None:
         assert float(group["lr"]) == pytest.approx(wanted)
 
 
+def test_what_is_computed_from_a_rate_is_a_tensor_like_any() -> None:
+    optimizer = SGDHD([torch.zeros(3, requires_grad=True)], lr=LR)
+    scheduler = lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+    rate = optimizer.param_groups[0]["lr"]
+    for number in (rate, rate * 2, rate.clone(), *scheduler.get_last_lr()):
+        assert f"{number:.3f}" == f"{float(number):.3f}"
+        assert repr(number) == repr(torch.tensor(float(number), dtype=rate.dtype))
+    assert float(rate.clone().fill_(3.0)) == 3.0
+    assert float(rate) == LR
+
+
 def test_the_state_holds_plain_tensors_only(tmp_path: Any) -> None:
     p = torch.zeros(3, requires_grad=True)
     optimizer = SGDHD([p], lr=LR)

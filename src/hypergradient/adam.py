@@ -8,7 +8,8 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.core import HypergradientOptimizer, plain, wants_fused
-from hypergradient.keeper import Group, State
+from hypergradient.keeper import State
+from hypergradient.options import Group
 
 
 class AdamHD(HypergradientOptimizer, torch.optim.Adam):

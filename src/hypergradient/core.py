@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
-from hypergradient.keeper import Group, RateKeeper, State
+from hypergradient.keeper import RateKeeper, State
+from hypergradient.options import Group
 from hypergradient.pieces import as_real, inner, pieces, same_layout
 from hypergradient.rate import alpha_of, is_rate
 from hypergradient.rules import RULES

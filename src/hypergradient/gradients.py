@@ -1,10 +1,8 @@
 """The gradient that a step goes down, and which parameters have one."""
 
-from typing import Any
-
 from torch import Tensor
 
-Group = dict[str, Any]
+from hypergradient.options import Group
 
 
 def with_gradient(group: Group) -> list[Tensor]:

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hypergradient.options import check
+from hypergradient.options import Group, check
 from hypergradient.pieces import as_real
 from hypergradient.rate import Rate, alpha_of, plain_groups
 
-Group = dict[str, Any]
 State = dict[str, Tensor]
 
 

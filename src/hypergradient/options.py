@@ -7,12 +7,13 @@ from torch import Tensor
 
 from hypergradient.rules import RULES
 
+Group = dict[str, Any]
 GRANULARITIES = ("global", "group", "tensor", "element")
 REDUCTIONS = ("sum", "mean")
 PRODUCTS = ("direction", "gradient")
 
 
-def check(group: dict[str, Any]) -> None:
+def check(group: Group) -> None:
     """Check the options of a parameter group.
 
     Raises:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-Group = dict[str, Any]
+from hypergradient.options import Group
 
 
 class Rate(Tensor):
@@ -63,7 +63,10 @@ class Rate(Tensor):
 
     @torch.no_grad()
     def fill_(self, value: Tensor | complex) -> Self:
-        """Take what a scheduler writes, as torch's `fill_` for anybody else."""
+        """Take what a scheduler or anybody else writes to a group's rate."""
+        if not is_rate(self):  # a number computed from one
+            super().fill_(value)
+            return self
         group, alpha = self.group, self.alpha
         old, scheduled, scale = alpha.clone(), group["scheduled_lr"], group["lr_scale"]
         if isinstance(value, Rate):  # computed from this rate: a recursive scheduler
@@ -112,10 +115,10 @@ class Rate(Tensor):
         return plain.__reduce_ex__(protocol)
 
     def __format__(self, spec: str) -> str:
-        return format(self.alpha, spec)
+        return format(self.as_subclass(Tensor), spec)
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
-        return repr(self.alpha if is_rate(self) else self.as_subclass(Tensor))
+        return repr(self.as_subclass(Tensor))
 
 
 def alpha_of(group: Group) -> Tensor:

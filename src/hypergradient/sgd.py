@@ -9,7 +9,8 @@ from torch.optim.sgd import sgd
 
 from hypergradient.core import HypergradientOptimizer
 from hypergradient.gradients import dense_gradient, effective, with_gradient
-from hypergradient.keeper import Group, State
+from hypergradient.keeper import State
+from hypergradient.options import Group
 from hypergradient.pieces import as_real
 
 
@@ -120,17 +121,23 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             lr_bounds=lr_bounds,
         )
 
-    def _init_state(self, group: Group, p: Tensor) -> State:
+    def _keeps_direction(self, group: Group) -> bool:
+        """Whether u_t needs a tensor of its own, being neither torch's buffer nor unasked for."""
         buffer_is_u = group["momentum"] != 0 and not (group["nesterov"] or group["classical"])
-        if buffer_is_u or group["product"] == "gradient":
-            return {}  # torch makes the momentum buffer, from the first gradient
-        return {"direction": torch.zeros_like(p)}
+        return group["product"] == "direction" and not buffer_is_u
+
+    def _init_state(self, group: Group, p: Tensor) -> State:
+        return {"direction": torch.zeros_like(p)} if self._keeps_direction(group) else {}
 
     def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
-        state = self.state[p]
-        kept = [state["direction"]] if "direction" in state else []
+        state, kept = self.state[p], []
+        if self._keeps_direction(group):
+            if "direction" not in state:  # the momentum has changed in mid-training
+                state["direction"] = torch.zeros_like(p)
+            kept.append(state["direction"])
         if group["momentum"] == 0 or group["classical"]:
             return kept
+        # torch makes the buffer, from the first gradient
         buffer = state["momentum_buffer"] if "momentum_buffer" in state else torch.zeros_like(p)
         return [*kept, buffer]
 
