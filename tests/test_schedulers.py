@@ -181,6 +181,15 @@ def test_what_is_written_by_hand_is_the_rate() -> None:
         assert float(group["lr"]) == pytest.approx(wanted)
 
 
+def test_a_scheduler_starts_from_a_rate_that_was_filled_in() -> None:
+    p = torch.zeros(3, requires_grad=True)
+    optimizer = SGDHD([p], lr=LR, hypergrad_lr=0.0)
+    optimizer.param_groups[0]["lr"].fill_(0.2)
+    scheduler = lr_scheduler.LambdaLR(optimizer, lambda t: 0.5**t)
+    used = rates_of(optimizer, p, scheduler, 3, lambda: optimizer.param_groups[0]["lr"])
+    assert used == pytest.approx([0.2, 0.1, 0.05])
+
+
 def test_what_is_computed_from_a_rate_is_a_tensor_like_any() -> None:
     optimizer = SGDHD([torch.zeros(3, requires_grad=True)], lr=LR)
     scheduler = lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
