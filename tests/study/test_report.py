@@ -241,7 +241,9 @@ def test_heat_map_on_the_page(heatmap_page: Path, visit: Callable[..., Page]) ->
         "heatmap",
         "iterations",
     ]
-    assert page.locator(".scale").text_content() == "Laptop scale: at most 1,000 steps, 3 seeds"
+    assert page.locator(".scale").text_content() == (
+        "Laptop scale: at most 1,000 steps, 3 seeds, batches of 8"
+    )
     held = (
         "() => document.querySelector('#heatmap .plot').data"
         ".filter(t => t.type === 'heatmap').map(t => t.text)"

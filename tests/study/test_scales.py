@@ -80,6 +80,21 @@ def test_laptop_scale_is_the_default_and_changes_what_it_says(load):
     }
 
 
+def test_a_scale_may_set_the_batch_size_of_each_task(load):
+    text = STUDY.replace(
+        "[scale.laptop]", "[scale.laptop]\nbatch_size = { digits-logreg = 40, digits-mlp = 8 }"
+    )
+    assert {(r.task, r.batch_size) for r in load(text).runs()} == {
+        ("digits-logreg", 40),
+        ("digits-mlp", 8),
+    }
+    assert {r.batch_size for r in load(text, "paper").runs()} == {64}
+    with pytest.raises(
+        StudyError, match="scale.laptop.batch_size: nothing for the task digits-mlp"
+    ):
+        load(text.replace(", digits-mlp = 8 }", " }"))
+
+
 def test_what_two_scales_have_in_common_is_one_run(load):
     """The id holds what a scale changes, not its name."""
     text = STUDY.replace("epochs = 9", "epochs = 2").replace("train_examples = 200\n", "")

@@ -47,8 +47,8 @@ BUILT_IN = Path(__file__).parents[1] / "studies"
 
 
 SCALABLE = (
-    *("tasks", "methods", "seeds", "epochs", "train_examples", "valid_examples", "decay_epochs"),
-    *("until", "time"),
+    *("tasks", "methods", "seeds", "epochs", "batch_size", "train_examples", "valid_examples"),
+    *("decay_epochs", "until", "time"),
 )
 """What a scale of a study can change."""
 
@@ -164,7 +164,7 @@ class Study(Frozen):
         seeds: The repetitions.
         study_seed: Changes every seed at once.
         epochs: Passes over the training data; a number, or one for each task by its name.
-        batch_size: Examples in a minibatch.
+        batch_size: Examples in a minibatch, as for epochs.
         weight_decay: The L2 penalty of all methods.
         train_examples: How many of the training set are used, as for epochs; None is all.
         valid_examples: How many of the validation set.
@@ -186,7 +186,7 @@ class Study(Frozen):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(not_empty)]
     study_seed: Annotated[int, Field(ge=0)] = 0
     epochs: PerTask
-    batch_size: Count
+    batch_size: PerTask
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     train_examples: PerTask | None = None
     valid_examples: PerTask | None = None
@@ -207,7 +207,7 @@ class Study(Frozen):
                 raise ValueError(f"{', '.join(unknown)} is not known; choose from {known}")
         return figures
 
-    @field_validator("epochs", "train_examples", "valid_examples", "decay_epochs")
+    @field_validator("epochs", "batch_size", "train_examples", "valid_examples", "decay_epochs")
     @classmethod
     def covers_all_tasks(cls, counts: object, parts: ValidationInfo) -> object:
         """Check that no task is left out of what is declared for each."""
@@ -263,7 +263,7 @@ class Study(Frozen):
                 seed=seed,
                 study_seed=self.study_seed,
                 epochs=of_task(self.epochs, task),
-                batch_size=self.batch_size,
+                batch_size=of_task(self.batch_size, task),
                 weight_decay=self.weight_decay,
                 train_examples=of_task(self.train_examples, task),
                 valid_examples=of_task(self.valid_examples, task),

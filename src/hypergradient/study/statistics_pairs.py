@@ -143,9 +143,13 @@ def scale_label(runs: pl.DataFrame) -> str:
     most = max(runs["epochs"].to_list())
     length = f"at most {max(caps.to_list()):,} steps" if caps.len() else f"{most} epochs"
     parts = [length, f"{seeds} seed{'s' * (seeds > 1)}"]
-    if "train_examples" in runs.columns and runs["train_examples"].count():
-        examples = runs["train_examples"].drop_nulls().unique().sort().to_list()
-        parts.append(f"{' or '.join(f'{count:,}' for count in examples)} training examples")
+    for name, shown in (
+        ("train_examples", "{} training examples"),
+        ("batch_size", "batches of {}"),
+    ):
+        counts = runs[name].drop_nulls().unique().sort() if name in runs.columns else ()
+        if len(counts):
+            parts.append(shown.format(" or ".join(f"{count:,}" for count in counts)))
     return f"{names} scale: {', '.join(parts)}"
 
 
