@@ -89,9 +89,7 @@ def test_a_scale_may_set_the_batch_size_of_each_task(load):
         ("digits-mlp", 8),
     }
     assert {r.batch_size for r in load(text, "paper").runs()} == {64}
-    with pytest.raises(
-        StudyError, match="scale.laptop.batch_size: nothing for the task digits-mlp"
-    ):
+    with pytest.raises(StudyError, match="nothing for the task digits-mlp"):
         load(text.replace(", digits-mlp = 8 }", " }"))
 
 
