@@ -3,7 +3,11 @@
 import gzip
 import os
 import struct
+from functools import partial
+from hashlib import sha256
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -74,6 +78,39 @@ def test_no_network_is_told_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(data.DataError, match="--data-dir") as error:
         data.download_mnist("t10k-labels-idx1-ubyte")
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """A server of a folder, and the paths that it was asked for."""
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    (tmp_path / "mirror").mkdir()
+    handler = partial(Handler, directory=tmp_path / "mirror")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        yield tmp_path / "mirror", f"http://127.0.0.1:{server.server_port}/", asked
+        server.shutdown()
+
+
+def test_a_download_is_checked_and_made_once(mirror, tmp_path, monkeypatch):
+    folder, url, asked = mirror
+    content = gzip.compress(idx(ARRAY))
+    (folder / "right").mkdir()
+    (folder / "wrong").mkdir()
+    (folder / "right" / "some.gz").write_bytes(content)
+    (folder / "wrong" / "some.gz").write_bytes(content[:-1])
+    monkeypatch.setattr(data, "MNIST_FILES", {"some": sha256(content).hexdigest()})
+    monkeypatch.setattr(data, "MNIST_MIRRORS", (f"{url}wrong/", f"{url}right/"))
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path / "cache")
+    np.testing.assert_array_equal(data.read_idx(data.mnist_file("some", None)), ARRAY)
+    assert asked == ["/wrong/some.gz"] * 2 + ["/right/some.gz"]  # it is tried once more
+    np.testing.assert_array_equal(data.read_idx(data.mnist_file("some", None)), ARRAY)
+    assert len(asked) == 3
 
 
 def test_other_data_under_mnists_names_is_refused(tmp_path):
