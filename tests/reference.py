@@ -40,6 +40,7 @@ class Rate:
     """One learning rate, shared by everything that holds this object."""
 
     value: float
+    terms: float = 0.0  # of its last move, without their signs: rounding may cost a share of them
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Scalar:
     g: float | None = None  # this step's gradient; None where there is none
     steps: int = 0
     momentum: float = 0.0
+    ratio: float = 0.0  # Adam's part of u, without decoupled decay
     m: float = 0.0
     v: float = 0.0
     v_max: float = 0.0
@@ -127,21 +129,27 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
     o, alpha = s.options, s.rate.value
     if not pool:
         return alpha
-    h = g_squared = u_squared = 0.0
+    h = terms = g_squared = u_squared = 0.0
     for each in pool:
         assert each.g is not None
         u = each.u if each.options.product == "direction" else each.last_g
         h += each.g * u
+        terms += abs(each.g * u)
         g_squared += each.g * each.g
         u_squared += u * u
-    if o.reduction == "mean":  # of all three, so that a ratio of them stays what it is
-        h, g_squared, u_squared = (total / len(pool) for total in (h, g_squared, u_squared))
+    if o.reduction == "mean":  # of all, so that a ratio of them stays what it is
+        h, terms, g_squared, u_squared = (
+            total / len(pool) for total in (h, terms, g_squared, u_squared)
+        )
 
     if o.rule == "additive":
         new = alpha + o.hypergrad_lr * h
+        size = abs(alpha) + o.hypergrad_lr * terms
     else:
         norms = math.sqrt(g_squared) * math.sqrt(u_squared)
         new = alpha if norms == 0.0 else alpha * (1 + o.hypergrad_lr * h / norms)
+        size = abs(alpha) * (1 + o.hypergrad_lr)
+    s.rate.terms = size if math.isfinite(new) else abs(alpha)
     if not math.isfinite(new):
         return alpha
     if o.lr_bounds is not None:
@@ -189,7 +197,7 @@ def adam(s: Scalar, g: float) -> float:
     m_hat = s.m / (1 - beta1**s.steps)
     # AMSGrad keeps the largest v before its bias is corrected, as torch does.
     v_hat = (s.v_max if o.amsgrad else s.v) / (1 - beta2**s.steps)
-    u = m_hat / (math.sqrt(v_hat) + o.eps)
+    u = s.ratio = m_hat / (math.sqrt(v_hat) + o.eps)
     if o.algorithm == "adamw":
         u += o.weight_decay * s.theta  # theta_{t-1}: decoupled decay is part of the direction
     return u

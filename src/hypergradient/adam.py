@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 from hypergradient.core import HypergradientOptimizer, plain, wants_fused
 from hypergradient.keeper import State
 from hypergradient.options import Group
+from hypergradient.pieces import HALF
 
 
 class AdamHD(HypergradientOptimizer, torch.optim.Adam):
@@ -137,6 +138,8 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         decay = group["weight_decay"] * (step > 0) if group["decoupled_weight_decay"] else 0.0
 
         def ratio(_theta: Tensor, _alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
+            if v.dtype.itemsize <= HALF:  # in float16 an eps of 1e-8 is 0
+                m, v = m.float(), v.float()
             root = v.sqrt()
             if group["differentiable"]:  # the graph holds the root
                 u: Tensor = m / (root * scale + shift)
@@ -145,8 +148,10 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
 
         def decayed(theta: Tensor, alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
             # u_{t-1} = ratio + lambda theta_{t-2}, and theta_{t-1} = theta_{t-2} - alpha u_{t-1}
-            u: Tensor = (ratio(theta, alpha, m, v) + decay * theta) / (1 - decay * alpha)
-            return u
+            left = 1 - decay * alpha  # of theta_{t-2}; where nothing is, nothing tells it
+            told = left.abs() > torch.finfo(theta.dtype).eps
+            u: Tensor = ratio(theta, alpha, m, v) + decay * torch.where(told, theta, 0.0)
+            return u / torch.where(told, left, 1.0)
 
         return decayed if group["decoupled_weight_decay"] else ratio
 

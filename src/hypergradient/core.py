@@ -19,8 +19,8 @@ from torch import Tensor
 from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
 from hypergradient.keeper import RateKeeper, State
 from hypergradient.options import Group
-from hypergradient.pieces import as_real, inner, pieces, same_layout
-from hypergradient.rate import alpha_of, is_rate
+from hypergradient.pieces import HALF, as_real, inner, pieces, same_layout
+from hypergradient.rate import alpha_of
 from hypergradient.rules import RULES
 
 Use = Callable[[Tensor, Tensor, Tensor], None]
@@ -49,9 +49,7 @@ class HypergradientOptimizer(RateKeeper):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            if not is_rate(group["lr"]) and not group["differentiable"]:
-                self._write(group)
+        self._take_writes()
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             self._adapt()
             for group in self.param_groups:
@@ -81,6 +79,7 @@ class HypergradientOptimizer(RateKeeper):
 
     def _adapt(self) -> None:
         pools: dict[Hashable, _Pool] = {}
+        norms = any(RULES[group["rule"]].normalized for group in self.param_groups)
         for group in self.param_groups:
             if group["differentiable"]:
                 self._renew(group)
@@ -91,8 +90,8 @@ class HypergradientOptimizer(RateKeeper):
                 if group["granularity"] == "element":
                     self._visit(group, p, partial(_move_elements, group))
                 else:
-                    pool = pools.setdefault(_pool_of(group, p), _Pool())
-                    self._visit(group, p, partial(pool.add, group))
+                    pool = pools.setdefault(_pool_of(group, p), _Pool(norms))
+                    self._visit(group, p, pool.add)
         for group in self.param_groups:
             for key, alpha in self._shared_rates(group):
                 if key in pools:
@@ -187,7 +186,9 @@ class HypergradientOptimizer(RateKeeper):
         """Let the kernel take its step from zero at the rate -1: that is u_t."""
         u = torch.zeros_like(p)
         g = effective(group, dense_gradient(p), p)
-        bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
+        # in float16 an eps of 1e-8 is 0; of torch's kernels the fused ones count in float32
+        fused = p.dtype.itemsize <= HALF and self._fusible(group, p)
+        bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": fused}
         self._apply({**group, **bare}, [u], [g], [self.state[p]])
         if group.get("decoupled_weight_decay"):
             u.add_(p, alpha=group["weight_decay"])
@@ -204,15 +205,16 @@ def plain(scalar: Tensor) -> Tensor | float:
 class _Pool:
     """Inner products of g_t and u_{t-1}, summed over the parameters that share a rate."""
 
-    def __init__(self) -> None:
+    def __init__(self, norms: bool) -> None:
+        self.norms = norms  # asked for by some group: those that share a pool may differ in rule
         self.gu: list[Tensor] = []
         self.gg: list[Tensor] = []
         self.uu: list[Tensor] = []
         self.count = 0
 
-    def add(self, group: Group, _alpha: Tensor, g: Tensor, u: Tensor) -> None:
+    def add(self, _alpha: Tensor, g: Tensor, u: Tensor) -> None:
         self.gu.append(inner(g, u))
-        if RULES[group["rule"]].normalized:
+        if self.norms:
             self.gg.append(inner(g, g))
             self.uu.append(inner(u, u))
         self.count += g.numel()
@@ -227,13 +229,19 @@ class _Pool:
 
 def _cosine(gu: Tensor, gg: Tensor, uu: Tensor) -> Tensor:
     norms = gg.sqrt() * uu.sqrt()
-    return torch.where(norms == 0, 0.0, gu / norms)
+    # squares that underflow make the norms too small: what no cosine is must not move a rate
+    return torch.where(norms == 0, 0.0, gu / norms).clamp(-1.0, 1.0)
+
+
+def _cosine_of_elements(g: Tensor, u: Tensor) -> Tensor:
+    """The cosine of two numbers: 1, -1 or 0, of any size; nan where one is not finite."""
+    return g.sign() * u.sign() + (g - g) + (u - u)
 
 
 def _move_elements(group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tensor) -> None:
     g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
     normalized = RULES[group["rule"]].normalized
-    _move(group, alpha, _cosine(g * u, g * g, u * u) if normalized else g * u)
+    _move(group, alpha, _cosine_of_elements(g, u) if normalized else g * u)
 
 
 def _move(group: Group, alpha: Tensor, h: Tensor) -> None:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from hypergradient.options import Group, check
 from hypergradient.pieces import as_real
-from hypergradient.rate import Rate, alpha_of, plain_groups
+from hypergradient.rate import Rate, alpha_of, is_rate, plain_groups
 
 State = dict[str, Tensor]
 
@@ -48,14 +48,17 @@ class RateKeeper(Optimizer):
             group.setdefault(name, default)
         Rate.install(self, group)
 
-    def _write(self, group: Group) -> None:
-        """Take a number that was put in the place of a group's rate."""
-        lr, group["lr"] = group["lr"], group["scheduled_lr"]
-        self._own(group)
-        group["lr"].fill_(float(lr))
+    def _take_writes(self) -> None:
+        """Take numbers that were put in the place of groups' rates."""
+        for group in self.param_groups:
+            if not is_rate(group["lr"]) and not group["differentiable"]:
+                lr, group["lr"] = group["lr"], group["scheduled_lr"]
+                self._own(group)
+                group["lr"].fill_(float(lr))
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: plain tensors, as `state_dict` gives them."""
+        self._take_writes()
         state: dict[str, Any] = super().__getstate__()
         return {**state, "param_groups": plain_groups(state["param_groups"])}
 
@@ -70,6 +73,7 @@ class RateKeeper(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state and the options, as in `torch.optim.Optimizer`, rates as plain tensors."""
+        self._take_writes()
         state = super().state_dict()
         return {**state, "param_groups": plain_groups(state["param_groups"])}
 
