@@ -4,7 +4,7 @@ import copy
 import io
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -126,7 +126,7 @@ class Pair:
         self.assigned.clear()
 
     def _follow_write(self, i: int, value: float) -> None:
-        """A shared rate is what is written; others are scaled as their group's is, or start at it."""
+        """A shared rate is what is written; others are scaled as their group's is."""
         old, self.written[i] = self.written[i], value
         for rate in {id(s.rate): s.rate for p in self.loops.groups[i] for s in p}.values():
             if self.optimizer.param_groups[i]["granularity"] in {"global", "group"}:

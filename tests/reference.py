@@ -129,13 +129,14 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
     o, alpha = s.options, s.rate.value
     if not pool:
         return alpha
-    h = terms = g_squared = u_squared = 0.0
+    h = terms = g_squared = u_squared = g = u = 0.0
     for each in pool:
         assert each.g is not None
+        g = each.g
         u = each.u if each.options.product == "direction" else each.last_g
-        h += each.g * u
-        terms += abs(each.g * u)
-        g_squared += each.g * each.g
+        h += g * u
+        terms += abs(g * u)
+        g_squared += g * g
         u_squared += u * u
     if o.reduction == "mean":  # of all, so that a ratio of them stays what it is
         h, terms, g_squared, u_squared = (
@@ -147,7 +148,10 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
         size = abs(alpha) + o.hypergrad_lr * terms
     else:
         norms = math.sqrt(g_squared) * math.sqrt(u_squared)
-        new = alpha if norms == 0.0 else alpha * (1 + o.hypergrad_lr * h / norms)
+        cosine = 0.0 if norms == 0.0 else h / norms
+        if o.granularity == "element":  # of two numbers, whose squares may be too small
+            cosine = sign(g) * sign(u)
+        new = alpha * (1 + o.hypergrad_lr * cosine)
         size = abs(alpha) * (1 + o.hypergrad_lr)
     s.rate.terms = size if math.isfinite(new) else abs(alpha)
     if not math.isfinite(new):
@@ -156,6 +160,11 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
         lower, upper = o.lr_bounds
         new = min(max(new, lower), upper)
     return new
+
+
+def sign(x: float) -> float:
+    """1, -1 or 0; nan where x is not finite."""
+    return 0.0 if x == 0.0 else x / abs(x)
 
 
 def direction(s: Scalar) -> float:

@@ -10,7 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cases import BETAS, CASES, GRANULARITIES, LR, SHAPES, Case, grouped, parameters, rates
+from cases import (
+    BETAS,
+    CASES,
+    GRANULARITIES,
+    LR,
+    SHAPES,
+    Case,
+    as_numbers,
+    grouped,
+    numbers,
+    parameters,
+    problem,
+    rates,
+    reference,
+)
 from hypergradient import AdamWHD
 from pair import Pair, normal
 
@@ -121,10 +135,8 @@ def test_all_zero_parameters_and_gradients_are_a_start(
 @pytest.mark.parametrize("case", [c for c in SGD if c in WITHOUT_L2], ids=str)
 def test_the_multiplicative_rule_has_no_units(case: Case, granularity: str, power: int) -> None:
     """Gradients times a power of two, the same rates bit by bit, as far as squares are numbers."""
-    if abs(power) == 100 and granularity != "element":
-        dtype = torch.float64
-    else:
-        dtype = torch.float32
+    wide = abs(power) == 100 and granularity != "element"
+    dtype = torch.float64 if wide else torch.float32
     own = options(granularity, "multiplicative")
     (one, of_one), (other, of_other) = (built(case, dtype, **own) for _ in range(2))
     for t in range(5):
@@ -140,7 +152,7 @@ def test_the_multiplicative_rule_has_no_units(case: Case, granularity: str, powe
 def test_a_float32_gradient_out_of_all_proportion_harms_no_rate(
     case: Case, granularity: str, rule: str, scale: float
 ) -> None:
-    """Where the squares are no float32, a shared cosine does not move the rate; others are right."""
+    """Where squares are no float32, a shared cosine does not move the rate; others are right."""
     dtype = torch.float32
     optimizer, groups = built(case, dtype, **options(granularity, rule, lr_bounds=(0.0, 1.0)))
     for t in range(3):
@@ -259,3 +271,21 @@ def test_float16_training_with_a_scaler(case: Case, rule: str, granularity: str)
             assert same(after, before)
     assert 0 < skipped < 8
     assert not any((rate == LR).all() for rate in after)
+
+
+@every_rule
+@every_granularity
+@every_case
+def test_float16_parameters_follow_the_loops(case: Case, granularity: str, rule: str) -> None:
+    dtype = torch.float16
+    of = problem(29, dtype, steps=4, missing=0.0, steady=True)
+    own = options(granularity, rule)
+    groups = parameters(of.start)
+    optimizer, loops = case.build(grouped(groups, [own, own])), reference(case, of.start, [own] * 2)
+    for of_step in of.gradients:
+        after = train(optimizer, groups, of_step)
+        loops.step(as_numbers(of_step))
+        wanted = [[s.rate.value for s in p] for group in loops.groups for p in group]
+        for rate, values in zip(after, wanted, strict=True):
+            assert numbers(rate) == pytest.approx(values, rel=3 * torch.finfo(dtype).eps)
+    assert not any((rate == LR).any() for rate in after)

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cases import CASES, LR, SHAPES, Case
-from conftest import thorough
+from cases import CASES, LR, SHAPES, Case, grouped, parameters, rates
 from pair import Pair, assert_untouched, everything, normal
+from thorough import thorough
 
+GROUPS = (*SHAPES, ((2, 2),))
 JOINING = ((2,), ())
 SIZES = {"normal": 1.0, "spike": 1e4, "huge": 1e30, "tiny": 1e-30, "denormal": 1e-310}
 DAMAGE = (math.nan, math.inf, -math.inf)
@@ -136,3 +137,32 @@ def skip(pair: Pair, damage: float) -> None:
     params[0].grad.view(-1)[0] = damage
     scaler.step(pair.optimizer)
     assert_untouched(everything(pair.optimizer), kept)
+
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@thorough(100)
+@given(st.sampled_from(DTYPES), worlds)
+def test_no_sequence_of_events_poisons_a_rate(
+    dtype: torch.dtype, world: tuple[Case, list[dict[str, Any]], bool, list[Event]]
+) -> None:
+    """In any precision a rate is finite, within its bounds, and moved by a cosine up to beta."""
+    case, options, _, sequence = world
+    groups = parameters([[p.to(dtype) for p in normal(shapes, 1)] for shapes in GROUPS])
+    optimizer = case.build(grouped(groups, options))
+    for event, size, *others in (e for e in sequence if e[0] == "step"):
+        before = rates(optimizer)
+        for i, group in enumerate(groups):
+            given = damaged(normal([p.shape for p in group], others[-1] + i), size)
+            for p, g in zip(group, given, strict=True):
+                p.grad = g.to(dtype)
+        optimizer.step()
+        for group, olds, news in zip(optimizer.param_groups, before, rates(optimizer), strict=True):
+            low, high = group["lr_bounds"] or (-math.inf, math.inf)
+            most = 1.001 * group["hypergrad_lr"]
+            for old, new in zip(olds, news, strict=True):
+                assert new.isfinite().all(), event
+                assert ((new == old) | (new >= low) & (new <= high * (1 + 1e-7))).all()
+                if group["rule"] == "multiplicative":
+                    assert ((new - old).abs() <= most * old.abs() + 1e-9).all()

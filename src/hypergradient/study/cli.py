@@ -224,7 +224,9 @@ def landscape(
     methods: Annotated[
         str, typer.Option(help='Also "gd+ global" and its like: one rate for both coordinates.')
     ] = "gd,gd+,gdm,gdm+,nag,nag+,adam,adam+",
-    steps: Annotated[int, typer.Option(min=1, help="The most steps to take.")] = 12_000,
+    steps: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="The most steps to take.")
+    ] = 12_000,
     search: Annotated[
         bool, typer.Option("--search", help="Search the settings for beale too.")
     ] = False,
@@ -249,8 +251,19 @@ def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple
     from hypergradient.study.store import Store
 
     declared = spec.load(spec.find(study), scale)
+    if out is not None and (wrong := unusable(out)):
+        raise StudyError(f"cannot use {spec.one_line(str(out))}: {wrong}; choose another --out")
     name = "-".join(filter(None, [declared.name, declared.scale]))
     return declared, Store(out or Path("results") / name)
+
+
+def unusable(out: Path) -> str | None:
+    """Return why there can be no folder of that name, or None."""
+    try:
+        out.exists()
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def heading(study: Study) -> str:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+MOST_RUNS = 100_000
+"""Of a study: more are a slip of the pen, and would have to be expanded before that is seen."""
+
+
 class Frozen(BaseModel):
     """An immutable value that refuses fields it does not know."""
 
@@ -68,15 +72,33 @@ def find_task(name: str) -> object:
     """Find a person's own task, or raise a ``ValueError``."""
     if not references.is_reference(name):
         raise ValueError(name)
+    tasks.identity(name)
     return tasks.find(name)
+
+
+def find_method(name: str) -> object:
+    """Find an optimizer that is not in ``METHODS``, or raise a ``ValueError``."""
+    methods.identity(name)
+    return methods.find(name)
+
+
+def refuse_many(count: int) -> None:
+    """Raise a ``ValueError`` where so many runs are too many."""
+    if count > MOST_RUNS:
+        raise ValueError(
+            f"{count:,} runs are more than {MOST_RUNS:,}: shorten the lists, or split the study"
+        )
 
 
 def number_text_or_truth(value: object) -> bool | float | str:
     """Check one value of a hyperparameter; integers become floats, so 1 and 1.0 are one run."""
     if isinstance(value, bool | str):
         return value
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
+    try:
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
     raise ValueError(f"{value!r} is not a finite number, a text, true or false")
 
 
@@ -93,7 +115,7 @@ def as_list(value: object) -> object:
 
 
 TaskName = Annotated[str, known_in("task", TASKS, find_task)]
-MethodName = Annotated[str, known_in("method", METHODS, methods.find)]
+MethodName = Annotated[str, known_in("method", METHODS, find_method)]
 ScheduleName = Annotated[str, known_in("schedule", SCHEDULES)]
 Value = Annotated[bool | float | str, PlainValidator(number_text_or_truth)]
 Values = Annotated[tuple[Value, ...], BeforeValidator(as_list), AfterValidator(not_empty)]
@@ -120,6 +142,11 @@ class MethodEntry(Frozen):
         """Return the schedules that a method is run with."""
         return self.schedule or methods.find(name).schedules[:1]
 
+    def count(self) -> int:
+        """Return how many settings there are, without expanding them."""
+        rows = max([1, *map(len, self.zip.values())])
+        return math.prod(map(len, self.grid.values())) * rows
+
     def settings(self) -> list[dict[str, Value]]:
         """Return every combination of the grid and the zip's rows, the latter changing fastest."""
         rows = [
@@ -139,6 +166,7 @@ class MethodEntry(Frozen):
             raise ValueError(f"zip: lists of one length are needed, not {lengths}")
         if both := self.grid.keys() & self.zip.keys():
             raise ValueError(f"{', '.join(sorted(both))} is in both grid and zip")
+        refuse_many(self.count() * len(self.names) * max(1, len(self.schedule)))
         problems = {
             f"{name}: {problem}": None
             for name in self.names

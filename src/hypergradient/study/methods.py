@@ -85,6 +85,8 @@ class Method:
             self.build([parameter], hyper).step()
         except (TypeError, ValueError, RuntimeError) as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 (a person's optimizer may raise anything)
+            return f"{type(error).__name__}: {error}"
         return None
 
 

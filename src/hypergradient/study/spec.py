@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from hypergradient.study import StudyError, methods, tasks
@@ -33,6 +34,7 @@ from hypergradient.study.grids import (
     TaskName,
     Value,
     not_empty,
+    refuse_many,
 )
 from hypergradient.study.schedules import DECAY_EPOCHS
 
@@ -54,6 +56,9 @@ SCALABLE = (
 
 DEFAULT_SCALE = "laptop"
 
+LONGEST = 1000
+"""Characters of a message."""
+
 
 def fingerprint(content: object) -> str:
     """Return the sha256 of ``content`` as canonical JSON, 64 hex digits."""
@@ -61,19 +66,24 @@ def fingerprint(content: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+LARGEST = 1_000_000_000
+"""Of a count, and of a seed: larger ones overflow the tables' integers sooner or later."""
+
+
 def count_or_counts(value: object) -> int | dict[str, int]:
     """Check a count for all tasks, or one for each by its name."""
     counts = value if isinstance(value, dict) else {"": value}
     for task, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= LARGEST:
             place = f" for {task}" if task else ""
-            raise ValueError(f"{count!r}{place} is not an integer of at least 1")
+            raise ValueError(f"{count!r}{place} is not an integer from 1 to {LARGEST:,}")
     return value  # type: ignore[return-value]
 
 
 PerTask = Annotated[int | dict[str, int], PlainValidator(count_or_counts)]
 Loss = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Until(Frozen):
@@ -183,8 +193,8 @@ class Study(Frozen):
     tasks: Annotated[tuple[TaskName, ...], AfterValidator(not_empty)]
     methods: Annotated[tuple[MethodEntry, ...], AfterValidator(not_empty)]
     roles: dict[str, Literal["scientific", "nuisance", "fixed"]] = Field(default={})
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(not_empty)]
-    study_seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(not_empty)]
+    study_seed: Seed = 0
     epochs: PerTask
     batch_size: PerTask
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -243,6 +253,16 @@ class Study(Frozen):
         if weight_decay and without:
             raise ValueError(f"{', '.join(without)} has no such option; only 0 is possible")
         return weight_decay
+
+    @model_validator(mode="after")
+    def is_of_a_size(self) -> Study:
+        """Refuse a study of too many runs before they are expanded."""
+        of_a_task = sum(
+            entry.count() * sum(len(entry.schedules_of(name)) for name in entry.names)
+            for entry in self.methods
+        )
+        refuse_many(len(self.seeds) * len(self.tasks) * of_a_task)
+        return self
 
     def all_roles(self) -> dict[str, str]:
         """Return the role of every hyperparameter, the declared ones and the default ones."""
@@ -311,8 +331,8 @@ def find(study: str) -> Path:
         StudyError: There is none; the message suggests close names.
     """
     if study.endswith(".toml"):
-        if not (path := Path(study)).is_file():
-            raise StudyError(f"no study file {study}")
+        if not is_file(path := Path(study)):
+            raise StudyError(f"no study file {one_line(study)}")
         return path
     names = built_in()
     if study not in names:
@@ -326,8 +346,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's content, or raise a ``StudyError`` that says what is wrong with it."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # also of an integer of thousands of digits
         raise StudyError(f"{path}: {error}") from error
+    except RecursionError:
+        raise StudyError(f"{path}: its lists or tables are nested too deeply") from None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of that name, which may be no name at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def one_line(text: str) -> str:
+    """Return a text from anywhere as one line for a terminal, cut where it is long."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
 def load(path: Path, scale: str | None = None) -> Study:
@@ -362,10 +398,10 @@ def load(path: Path, scale: str | None = None) -> Study:
         for key in changes.keys() - allowed.keys():
             problems[f"{path}: scale.{name}.{key}: only {', '.join(SCALABLE)} can change"] = None
     published = content.get("published")
-    if isinstance(published, str) and not (path.parent / published).is_file():
+    if isinstance(published, str) and not is_file(path.parent / published):
         problems[f"{path}: published: no file {published} beside the study"] = None
     if problems:
-        raise StudyError("\n".join(problems))
+        raise StudyError("\n".join(map(one_line, problems)))
     if scale is None:
         scale = DEFAULT_SCALE if DEFAULT_SCALE in studies else next(iter(studies))
     if scale not in studies:

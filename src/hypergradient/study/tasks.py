@@ -78,7 +78,11 @@ def find(name: str) -> Task:
     """
     if not references.is_reference(name):
         return TASKS[name]
-    task = references.load(name)()
+    make = references.load(name)
+    try:
+        task = make()
+    except Exception as error:  # a person's function may raise anything
+        raise ValueError(f"{name} raises {type(error).__name__}: {error}") from error
     if not isinstance(task, Task):
         raise ValueError(f"{name} returns {task!r}, which is no hypergradient.study.tasks.Task")  # noqa: TRY004
     return task
