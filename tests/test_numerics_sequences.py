@@ -142,7 +142,7 @@ def skip(pair: Pair, damage: float) -> None:
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@thorough(100)
+@thorough(60)
 @given(st.sampled_from(DTYPES), worlds)
 def test_no_sequence_of_events_poisons_a_rate(
     dtype: torch.dtype, world: tuple[Case, list[dict[str, Any]], bool, list[Event]]
