@@ -14,7 +14,8 @@ from reference import Options, Reference
 
 Gradients = list[list[Tensor | None]]  # [group][parameter]
 
-GRANULARITIES = ("global", "group", "tensor", "element")
+GRANULARITIES = ("global", "group", "tensor", "element", "member")
+MEMBERS = 3
 IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
     "for-loop": {"foreach": False, "fused": False},
     "foreach": {"foreach": True, "fused": False},
@@ -24,6 +25,8 @@ LR = 0.05
 ADAMW_DECAY = 0.01  # torch's default
 BETAS = {"additive": 1e-3, "multiplicative": 0.2}  # rates move by some percent a step
 TIGHT = (0.048, 0.053)  # rates that start at LR run into both ends within a few steps
+APART = torch.tensor([1.0, 0.99, 1.01], dtype=torch.float64)  # rates of members
+SPREAD = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)  # and their betas; one is a base method
 BOUNDS = {"positive": (0.0, float("inf")), "tight": TIGHT, "unbounded": None}
 
 
@@ -131,12 +134,23 @@ def variants() -> Iterator[tuple[str, dict[str, Any]]]:
             f"{rule}-{granularity}-{reduction}-{bounds}",
             {
                 "rule": rule,
-                "hypergrad_lr": BETAS[rule],
+                "lr": LR * APART if granularity == "member" else LR,
+                "hypergrad_lr": beta(rule, granularity),
                 "granularity": granularity,
                 "reduction": reduction,
                 "lr_bounds": BOUNDS[bounds],
             },
         )
+
+
+def beta(rule: str, granularity: str) -> float | Tensor:
+    """A beta at which rates move; members have their own."""
+    return BETAS[rule] * SPREAD if granularity == "member" else BETAS[rule]
+
+
+def stacked(shapes: Sequence[tuple[int, ...]], granularity: str) -> list[tuple[int, ...]]:
+    """The shapes of a group, or of stacks of them where its members have rates of their own."""
+    return [(MEMBERS, *shape) if granularity == "member" else shape for shape in shapes]
 
 
 @dataclass(frozen=True)
@@ -160,11 +174,13 @@ def problem(
     *,
     steps: int = 6,
     shapes: Sequence[Sequence[tuple[int, ...]]] = SHAPES,
+    granularity: str = "group",
     missing: float = 0.2,
     steady: bool = False,
 ) -> Problem:
     """A random problem; each parameter is without a gradient in a share `missing` of the steps.
 
+    Where the `granularity` is "member", its parameters are stacks of the `shapes`.
     `steady` gradients keep their signs and stay away from 0: sums of them do not cancel, which
     keeps the relative precision of the dtype.
     """
@@ -180,6 +196,7 @@ def problem(
             g = sign * (0.5 + g.abs().clamp(max=2))
         return None if chance.random() < missing else g.to(dtype)
 
+    shapes = [stacked(group, granularity) for group in shapes]
     start = [[normal(shape).to(dtype) for shape in group] for group in shapes]
     signs = [[normal(shape).sign() for shape in group] for group in shapes]
     gradients = [
@@ -217,15 +234,15 @@ def rates(optimizer: torch.optim.Optimizer) -> list[list[Tensor]]:
     Public places only: `state[p]["lr"]` for rates a tensor or an element, `group["lr"]` for the
     others (and for parameters that have had no gradient yet, whose rate is where it began).
     """
-    return [
-        [
-            torch.as_tensor(optimizer.state.get(p, {}).get("lr", group["lr"]), dtype=torch.float64)
-            .expand(p.shape)
-            .clone()
-            for p in group["params"]
-        ]
-        for group in optimizer.param_groups
-    ]
+
+    def own(group: dict[str, Any], p: Tensor) -> Tensor:
+        rate = optimizer.state.get(p, {}).get("lr", group["lr"])
+        rate = torch.as_tensor(rate, dtype=torch.float64)
+        if group["granularity"] == "member":
+            rate = rate.reshape(-1, *(1,) * (p.dim() - 1))
+        return rate.expand(p.shape).clone()
+
+    return [[own(group, p) for p in group["params"]] for group in optimizer.param_groups]
 
 
 def reference(
@@ -239,9 +256,12 @@ def reference(
 
 
 def reference_options(case: Case, own: dict[str, Any]) -> Options:
+    plain = {name: x.tolist() if isinstance(x, Tensor) else x for name, x in own.items()}
+    if own.get("granularity") == "member":
+        plain["members"] = MEMBERS
     return Options(
         algorithm=case.algorithm,
-        **{"weight_decay": case.decay, "lr": LR, **case.options, **own},
+        **{"weight_decay": case.decay, "lr": LR, **case.options, **plain},
     )
 
 

@@ -7,7 +7,7 @@ the package: a parameter is a list of `Scalar`, and scalars that share a learnin
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 INFINITY = math.inf
 
@@ -17,8 +17,8 @@ class Options:
     """What one parameter group asks for, in the words of the package."""
 
     algorithm: str  # "sgd", "adam" or "adamw"
-    lr: float
-    hypergrad_lr: float
+    lr: float | list[float]  # a list has one number a member
+    hypergrad_lr: float | list[float]
     rule: str = "additive"
     granularity: str = "group"
     reduction: str = "sum"
@@ -33,6 +33,15 @@ class Options:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     amsgrad: bool = False
+    members: int = 1  # of a stack: equal parts of each parameter, in order
+
+    def of_member(self, i: int) -> "Options":
+        own = {
+            name: value[i]
+            for name in ("lr", "hypergrad_lr")
+            if isinstance(value := getattr(self, name), list)
+        }
+        return replace(self, **own) if own else self
 
 
 @dataclass
@@ -69,19 +78,24 @@ class Reference:
 
     def add_group(self, parameters: Sequence[Sequence[float]], options: Options) -> None:
         """Append a group of flat parameters, whose rates all start at `options.lr`."""
-        of_group = Rate(options.lr)
+        every = [options.of_member(i) for i in range(options.members)]
+        of_members = [Rate(own.lr) for own in every]
+        of_group = of_members[0]
         group = []
         for parameter in parameters:
-            of_tensor = Rate(options.lr)
+            of_tensor = Rate(every[0].lr)
             scalars = []
-            for theta in parameter:
+            for k, theta in enumerate(parameter):
+                member = k * options.members // len(parameter)
                 if options.granularity in {"global", "group"}:
                     rate = of_group
                 elif options.granularity == "tensor":
                     rate = of_tensor
+                elif options.granularity == "member":
+                    rate = of_members[member]
                 else:
-                    rate = Rate(options.lr)
-                scalars.append(Scalar(theta, rate, options))
+                    rate = Rate(every[0].lr)
+                scalars.append(Scalar(theta, rate, every[member]))
             group.append(scalars)
         self.groups.append(group)
 

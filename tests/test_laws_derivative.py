@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import GRANULARITIES, TORCH_CASES, Case, grouped, parameters, problem, rates
+from cases import GRANULARITIES, MEMBERS, TORCH_CASES, Case, grouped, parameters, problem, rates
 from hypergradient import SGDHD
 
 BETA = 1e-3
 STEPS = 5
 SHAPES = (((2, 2), (), (3,)), ((0, 2), (1, 2)))
-KEYS: dict[str, Callable[[int, int, int], Hashable]] = {
-    "global": lambda _group, _tensor, _element: "all",
-    "group": lambda group, _tensor, _element: group,
-    "tensor": lambda group, tensor, _element: (group, tensor),
-    "element": lambda group, tensor, element: (group, tensor, element),
+KEYS: dict[str, Callable[[int, int, int, int], Hashable]] = {
+    "global": lambda _group, _tensor, _element, _member: "all",
+    "group": lambda group, _tensor, _element, _member: group,
+    "tensor": lambda group, tensor, _element, _member: (group, tensor),
+    "element": lambda group, tensor, element, _member: (group, tensor, element),
+    "member": lambda group, _tensor, _element, member: (group, member),
 }
 
 
@@ -50,7 +51,7 @@ def flat(groups: list[list[Tensor]]) -> Tensor:
 def test_the_rate_moves_by_minus_the_derivative(
     case: Case, granularity: str, reduction: str
 ) -> None:
-    groups = parameters(problem(3, shapes=SHAPES).start)
+    groups = parameters(problem(3, shapes=SHAPES, granularity=granularity).start)
     optimizer = case.build(
         grouped(groups, [{"lr": 0.05}, {"lr": 0.03}]),
         hypergrad_lr=BETA,
@@ -59,7 +60,7 @@ def test_the_rate_moves_by_minus_the_derivative(
         lr_bounds=None,
     )
     keys = [
-        KEYS[granularity](i, j, k)
+        KEYS[granularity](i, j, k, k * MEMBERS // theta.numel())
         for i, group in enumerate(groups)
         for j, theta in enumerate(group)
         for k in range(theta.numel())

@@ -14,6 +14,7 @@ from cases import (
     LR,
     Case,
     as_numbers,
+    beta,
     give,
     grouped,
     numbers,
@@ -54,8 +55,8 @@ def assert_follows(optimizer: Any, groups: list[list[Tensor]], loops: Reference)
 def test_order_of_parameters_does_not_matter(
     case: Case, granularity: str, rule: str, order: tuple[int, ...]
 ) -> None:
-    of = problem(13, shapes=ORDER_SHAPES)
-    options = {"granularity": granularity, "rule": rule, "hypergrad_lr": BETAS[rule]}
+    of = problem(13, shapes=ORDER_SHAPES, granularity=granularity)
+    options = {"granularity": granularity, "rule": rule, "hypergrad_lr": beta(rule, granularity)}
     ((straight,), (shuffled,)) = (parameters(of.start), parameters(of.start))
     shuffled = [shuffled[i] for i in order]
     one, other = case.build(straight, **options), case.build(shuffled, **options)
@@ -105,7 +106,7 @@ def test_a_mean_over_single_numbers_is_the_number(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_additive_rates_start_from_zero(case: Case, granularity: str) -> None:
     """With lr=0 the first step goes nowhere, but gradients that agree with it raise the rate."""
-    of = problem(16, steps=3, missing=0.0, steady=True)
+    of = problem(16, steps=3, missing=0.0, steady=True, granularity=granularity)
     options = {"lr": 0.0, "hypergrad_lr": 1e-3, "granularity": granularity, "maximize": False}
     groups = parameters(of.start)
     optimizer = case.build(grouped(groups, [options, options]), lr=0.0)
@@ -133,8 +134,8 @@ def flat(groups: list[list[Tensor]]) -> list[Tensor]:
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_group_may_join_in_mid_training(case: Case, granularity: str, rule: str) -> None:
-    of = problem(17, steps=8, missing=0.0)
-    options = {"granularity": granularity, "rule": rule, "hypergrad_lr": BETAS[rule]}
+    of = problem(17, steps=8, missing=0.0, granularity=granularity)
+    options = {"granularity": granularity, "rule": rule, "hypergrad_lr": beta(rule, granularity)}
     joins = {**options, "lr": 0.02, "weight_decay": 0.3}
     groups = parameters(of.start)
     optimizer = case.build(groups[0], **options)
@@ -155,7 +156,7 @@ def test_a_group_may_join_in_mid_training(case: Case, granularity: str, rule: st
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_parameters_without_gradients_are_left_alone(case: Case, granularity: str) -> None:
-    of = problem(18, missing=0.0)
+    of = problem(18, missing=0.0, granularity=granularity)
     groups = parameters(of.start)
     optimizer = case.build(grouped(groups, [{}, {}]), hypergrad_lr=1e-3, granularity=granularity)
     optimizer.step()  # nobody has a gradient yet
@@ -200,7 +201,7 @@ def test_a_non_finite_gradient_leaves_the_rate_as_it_was(
     case: Case, granularity: str, value: float, rule: str
 ) -> None:
     """Rates that the damaged number shares stay; all others move on."""
-    of = problem(20, missing=0.0)
+    of = problem(20, missing=0.0, granularity=granularity)
     own = {"granularity": granularity, "rule": rule, "hypergrad_lr": BETAS[rule]}
     groups = parameters(of.start)
     optimizer = case.build(grouped(groups, [own, own]))
@@ -215,11 +216,16 @@ def test_a_non_finite_gradient_leaves_the_rate_as_it_was(
     for i, (olds, news) in enumerate(zip(before, rates(optimizer), strict=True)):
         for j, (old, new) in enumerate(zip(olds, news, strict=True)):
             stays = torch.full(
-                old.shape, {"global": True, "group": i == 0}.get(granularity, (i, j) == (0, 0))
+                old.shape,
+                {"global": True, "group": i == 0, "member": False}.get(
+                    granularity, (i, j) == (0, 0)
+                ),
             )
             if granularity == "element" and (i, j) == (0, 0):
                 stays = torch.zeros_like(stays)
                 stays[1, 1] = True
+            if granularity == "member" and i == 0:
+                stays[1] = True
             assert torch.equal(old == new, stays)
     for gradients in of.gradients[4:]:
         step(optimizer, groups, gradients)
@@ -235,9 +241,9 @@ def test_a_rate_moves_again_when_directions_are_finite_again(
     """Plain SGD forgets a damaged direction after one more step; the loops say exactly how."""
     case = CASES[0]
     assert case.name == "sgd"
-    of = problem(22, missing=0.0)
+    of = problem(22, missing=0.0, granularity=granularity)
     assert of.gradients[2][0][0] is not None
-    of.gradients[2][0][0][0, 2] = value
+    of.gradients[2][0][0].view(-1)[2] = value
     own = {"granularity": granularity, "rule": rule, "hypergrad_lr": BETAS[rule]}
     groups = parameters(of.start)
     optimizer = case.build(grouped(groups, [own, own]))
@@ -246,7 +252,7 @@ def test_a_rate_moves_again_when_directions_are_finite_again(
     for gradients in of.gradients:
         step(optimizer, groups, gradients)
         loops.step(as_numbers(gradients))
-        damaged.append(float(rates(optimizer)[0][0][0, 2]))
+        damaged.append(float(rates(optimizer)[0][0].flatten()[2]))
     assert_follows(optimizer, groups, loops)
     _, second, third, fourth, fifth, _ = damaged
     assert second == third == fourth != fifth

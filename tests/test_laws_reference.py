@@ -25,6 +25,7 @@ from cases import (
     problem,
     rates,
     reference,
+    stacked,
     variants,
 )
 
@@ -55,8 +56,9 @@ def test_equals_scalar_loops(case: Case, variant: str, dtype: torch.dtype) -> No
         steps=STEPS,
         missing=0.0 if loses_pauses(case, first["granularity"]) else 0.2,
         steady=dtype is torch.bfloat16,
+        granularity=first["granularity"],
     )
-    second = {**first, "lr": 1.04 * LR, "hypergrad_lr": 0.5 * first["hypergrad_lr"]}
+    second = {**first, "lr": 1.04 * first["lr"], "hypergrad_lr": 0.5 * first["hypergrad_lr"]}
     follow(case, given_problem, [first, second], TOLERANCE[dtype])
 
 
@@ -67,7 +69,7 @@ def loses_pauses(case: Case, granularity: str) -> bool:
     follows from theta and the rate of that step. While a parameter pauses, a rate that it shares
     may move.
     """
-    return case.decoupled and granularity in {"global", "group"}
+    return case.decoupled and granularity in {"global", "group", "member"}
 
 
 def follow(case: Case, of: Problem, options: list[dict[str, Any]], tolerance: float) -> None:
@@ -101,7 +103,7 @@ def group_options(rule: str) -> st.SearchStrategy[dict[str, Any]]:
             "lr": st.sampled_from([0.0, 0.049, 0.052]),
             "hypergrad_lr": st.sampled_from([0.0, 1e-4, 1e-3]),
             "rule": st.just(rule),
-            "granularity": st.sampled_from(["group", "tensor", "element"]),
+            "granularity": st.sampled_from(["group", "tensor", "element", "member"]),
             "reduction": st.sampled_from(["sum", "mean"]),
             "lr_bounds": st.sampled_from([(0.0, math.inf), (0.0, 0.0525), None]),
             "weight_decay": st.sampled_from([0.0, 0.1]),
@@ -121,6 +123,7 @@ def worlds(draw: st.DrawFn) -> tuple[Case, Problem, list[dict[str, Any]]]:
     options = [
         draw(st.sampled_from(["additive", "multiplicative"]).flatmap(group_options)) for _ in shapes
     ]
+    shapes = [stacked(own, o["granularity"]) for own, o in zip(shapes, options, strict=True)]
     exact = not any(loses_pauses(case, own["granularity"]) for own in options)
     missing = draw(st.sampled_from([0.0, 0.3, 0.7])) if exact else 0.0
     return case, problem(draw(st.integers(0, 2**31)), shapes=shapes, missing=missing), options
@@ -134,7 +137,7 @@ def test_equals_scalar_loops_in_any_groups(
     follow(case, of, options, TOLERANCE[torch.float64])
 
 
-@pytest.mark.parametrize("granularity", ["global", "group"])
+@pytest.mark.parametrize("granularity", ["global", "group", "member"])
 @pytest.mark.parametrize("case", [c for c in CASES if c.decoupled], ids=str)
 def test_pauses_under_decoupled_decay_cost_little(case: Case, granularity: str) -> None:
     """See `loses_pauses`: u_{t-1} is off by the factor (1 - lambda alpha) / (1 - lambda alpha').
@@ -145,7 +148,7 @@ def test_pauses_under_decoupled_decay_cost_little(case: Case, granularity: str) 
     options = {"hypergrad_lr": 1e-3, "granularity": granularity}
     off = 0.0
     for seed in range(10):
-        of = problem(seed, steps=STEPS, missing=0.5)
+        of = problem(seed, steps=STEPS, missing=0.5, granularity=granularity)
         groups = parameters(of.start)
         optimizer = case.build(grouped(groups, [options, options]))
         loops = reference(case, of.start, [options, options])
@@ -155,7 +158,7 @@ def test_pauses_under_decoupled_decay_cost_little(case: Case, granularity: str) 
             loops.step(as_numbers(gradients))
         for group, wanted in zip(optimizer.param_groups, loops.groups, strict=True):
             alpha = next(s for p in wanted for s in p).rate.value
-            off = max(off, abs(float(group["lr"]) - alpha) / LR)
+            off = max(off, abs(float(group["lr"].flatten()[0]) - alpha) / LR)
     assert off <= 1e-12 + case.decay * LR
 
 
@@ -182,7 +185,8 @@ def test_the_problems_reach_both_bounds(rule: str) -> None:
     seen: set[float] = set()
     for variant, options in VARIANTS.items():
         if options["rule"] == rule and options["lr_bounds"] == TIGHT:
-            of = problem(zlib.crc32(variant.encode()), steps=STEPS)
+            granularity = options["granularity"]
+            of = problem(zlib.crc32(variant.encode()), steps=STEPS, granularity=granularity)
             loops = reference(CASES[0], of.start, [options, options])
             for gradients in of.gradients:
                 loops.step(as_numbers(gradients))

@@ -14,14 +14,17 @@ from cases import (
     BETAS,
     CASES,
     GRANULARITIES,
+    MEMBERS,
     Case,
     Problem,
+    beta,
     give,
     grouped,
     numbers,
     parameters,
     problem,
     rates,
+    stacked,
 )
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
@@ -66,7 +69,7 @@ def half_way(
     case: Case, dtype: torch.dtype, **options: Any
 ) -> tuple[Any, list[list[Tensor]], Problem]:
     """An optimizer after half the steps, with its parameters and problem."""
-    of = problem(21, dtype, steps=STEPS)
+    of = problem(21, dtype, steps=STEPS, granularity=options["granularity"])
     groups = parameters(of.start)
     second = {"lr": 0.03, "hypergrad_lr": 0.5 * options["hypergrad_lr"]}
     optimizer = case.build(grouped(groups, [{}, second]), **options)
@@ -82,7 +85,7 @@ def test_save_load_continue_is_bitwise(
     case: Case, granularity: str, rule: str, dtype: torch.dtype
 ) -> None:
     optimizer, groups, of = half_way(
-        case, dtype, granularity=granularity, rule=rule, hypergrad_lr=BETAS[rule]
+        case, dtype, granularity=granularity, rule=rule, hypergrad_lr=beta(rule, granularity)
     )
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
@@ -117,7 +120,7 @@ def test_a_copy_goes_on_alone_and_the_same(case: Case, granularity: str, how: st
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_state_is_the_bases_and_no_more(case: Case, granularity: str) -> None:
-    of = problem(2, missing=0.0)
+    of = problem(2, missing=0.0, granularity=granularity)
     groups = parameters(of.start)
     optimizer = case.build(grouped(groups, [{}, {}]), granularity=granularity)
     run(optimizer, groups, of, 0, 3)
@@ -139,7 +142,7 @@ def test_state_is_the_bases_and_no_more(case: Case, granularity: str) -> None:
 def test_rates_are_never_coarser_than_float32(
     case: Case, granularity: str, dtype: torch.dtype
 ) -> None:
-    of = problem(2, dtype, missing=0.0)
+    of = problem(2, dtype, missing=0.0, granularity=granularity)
     groups = parameters(of.start)
     optimizer = case.build(grouped(groups, [{}, {}]), granularity=granularity)
     run(optimizer, groups, of, 0, 3)
@@ -147,6 +150,8 @@ def test_rates_are_never_coarser_than_float32(
         for theta in group["params"]:
             if granularity in {"global", "group"}:
                 rate, shape = group["lr"], torch.Size()
+            elif granularity == "member":
+                rate, shape = group["lr"], torch.Size([MEMBERS])
             else:
                 rate = optimizer.state[theta]["lr"]
                 shape = theta.shape if granularity == "element" else torch.Size()
@@ -159,7 +164,8 @@ def test_rates_are_never_coarser_than_float32(
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lr_summary_is_of_the_rates_in_use(case: Case, granularity: str) -> None:
-    of = problem(4, missing=0.0, shapes=(((2, 3), (4,), ()), ((2, 2),), ((2,),)))
+    shapes = (((2, 3), (4,), ()), ((2, 2),), ((2,),))
+    of = problem(4, missing=0.0, shapes=shapes, granularity=granularity)
     groups = parameters(of.start)
     optimizer = case.build(
         grouped(groups, [{}, {"lr": 0.03}, {"lr": 0.04}]),
@@ -182,6 +188,8 @@ def own_rates(optimizer: Any, granularity: str) -> list[float]:
     """Each rate once, however many numbers share it."""
     if granularity in {"global", "group"}:
         return [float(group["lr"]) for group in optimizer.param_groups]
+    if granularity == "member":
+        return [rate for group in optimizer.param_groups for rate in numbers(group["lr"])]
     by_tensor = [numbers(rate) for group in rates(optimizer) for rate in group]
     if granularity == "tensor":
         return [own[0] for own in by_tensor]
@@ -191,7 +199,8 @@ def own_rates(optimizer: Any, granularity: str) -> list[float]:
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lr_summary_of_equal_rates_is_that_rate(case: Case, granularity: str) -> None:
-    params = [torch.zeros(shape, requires_grad=True) for shape in ((3,), (), (0, 2))]
+    shapes = stacked(((3,), (), (0, 2)), granularity)
+    params = [torch.zeros(shape, requires_grad=True) for shape in shapes]
     optimizer = case.build(params, lr=0.5, granularity=granularity)
     assert optimizer.lr_summary() == {"min": 0.5, "median": 0.5, "max": 0.5}
     for theta in params:

@@ -18,6 +18,7 @@ from cases import (
     Case,
     Gradients,
     as_numbers,
+    beta,
     give,
     grouped,
     numbers,
@@ -35,13 +36,14 @@ def flatten(groups: list[list[Tensor]]) -> list[Tensor]:
     return [theta for group in groups for theta in group]
 
 
-def bitwise_gradients() -> tuple[list[list[Tensor]], list[Gradients]]:
+def bitwise_gradients(granularity: str = "group") -> tuple[list[list[Tensor]], list[Gradients]]:
     """Start values and gradients in float32; all are there in the first step.
 
     (torch's own fused SGD fails when momentum buffers of one group start at different steps.)
     """
-    of = problem(11, torch.float32, steps=9, shapes=LARGE)
-    first = problem(12, torch.float32, steps=1, shapes=LARGE, missing=0.0)
+    large: dict[str, Any] = {"shapes": LARGE, "granularity": granularity}
+    of = problem(11, torch.float32, steps=9, **large)
+    first = problem(12, torch.float32, steps=1, missing=0.0, **large)
     return of.start, first.gradients + of.gradients
 
 
@@ -87,19 +89,22 @@ def test_the_default_is_one_of_torchs_implementations(case: Case) -> None:
     assert any(torch.equal(ended["ours"], ended[name]) for name in IMPLEMENTATIONS)
 
 
+@pytest.mark.parametrize("granularity", ["element", "member"])
 @pytest.mark.parametrize("case", TORCH_CASES, ids=str)
-def test_zero_hypergrad_lr_by_element_is_torch_to_the_last_places(case: Case) -> None:
+def test_zero_hypergrad_lr_with_many_rates_is_torch_to_the_last_places(
+    case: Case, granularity: str
+) -> None:
     """The states are bitwise torch's; parameters may round differently at each step.
 
-    A rate for each element rules out torch's kernels, which take one number. They form
-    theta - alpha u in one rounding from u, or from m and v; by element, alpha u is rounded on its
+    A rate for each element or member rules out torch's kernels, which take one number. They form
+    theta - alpha u in one rounding from u, or from m and v; by them, alpha u is rounded on its
     own, for Adam u is too, and for AdamW the decay that is added to u. So one step from the same
     theta is within 1, 2 or 3 units in the last place of |theta| + |alpha u|.
     """
-    start, steps = bitwise_gradients()
+    start, steps = bitwise_gradients(granularity)
     ours, theirs = parameters(start), parameters(start)
     loop = IMPLEMENTATIONS["for-loop"]
-    optimizer = case.build([*flatten(ours)], hypergrad_lr=0.0, granularity="element", **loop)
+    optimizer = case.build([*flatten(ours)], hypergrad_lr=0.0, granularity=granularity, **loop)
     base = case.base([*flatten(theirs)], lr=LR, **case.options, **loop)
     for gradients in steps:
         before = [theta.detach().clone() for theta in flatten(theirs)]
@@ -160,7 +165,7 @@ def flatten_gradients(gradients: list[list[Tensor | None]]) -> list[Tensor]:
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_tensor_given_as_lr_stays_the_users(case: Case, granularity: str) -> None:
-    of = problem(6)
+    of = problem(6, granularity=granularity)
     of_all, of_group = torch.tensor(0.05), torch.tensor(0.03, dtype=torch.float64)
     groups = parameters(of.start)
     optimizer = case.build(
@@ -217,14 +222,14 @@ def test_closure_runs_once_with_gradients_and_its_loss_is_returned(case: Case) -
 
 
 @pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("granularity", ["global", "group"])
+@pytest.mark.parametrize("granularity", ["global", "group", "member"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_follows_a_scheduler(case: Case, granularity: str, rule: str) -> None:
     """A schedule scales the rate between steps, and the direction taken before stays."""
-    of = problem(9, missing=0.0)
+    of = problem(9, missing=0.0, granularity=granularity)
     options: dict[str, Any] = {
         "rule": rule,
-        "hypergrad_lr": BETAS[rule],
+        "hypergrad_lr": beta(rule, granularity),
         "granularity": granularity,
     }
     groups = parameters(of.start)
@@ -238,7 +243,8 @@ def test_follows_a_scheduler(case: Case, granularity: str, rule: str) -> None:
         loops.step(as_numbers(gradients))
         for group in loops.groups:
             if t % 2 == 0:
-                next(s for p in group for s in p).rate.value *= 0.5  # the rate all of them share
+                for rate in {id(s.rate): s.rate for p in group for s in p}.values():
+                    rate.value *= 0.5
 
     # AdamWHD recovers theta_{t-1} by the rate alpha' that the schedule made of alpha. That scales
     # u_{t-1} by (1 - lambda alpha) / (1 - lambda alpha'), which a cosine does not see.
@@ -249,11 +255,11 @@ def test_follows_a_scheduler(case: Case, granularity: str, rule: str) -> None:
             assert numbers(theta) == pytest.approx([s.theta for s in wanted], abs=tolerance)
 
 
-@pytest.mark.parametrize("granularity", ["global", "group"])
+@pytest.mark.parametrize("granularity", ["global", "group", "member"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_number_written_to_a_groups_lr_is_its_rate(case: Case, granularity: str) -> None:
     """People write `group["lr"] = 0.01` in training loops, and the rate goes on from there."""
-    of = problem(10, missing=0.0)
+    of = problem(10, missing=0.0, granularity=granularity)
     found = []
     for new in (0.02, torch.tensor(0.02, dtype=torch.float64)):
         groups = parameters(of.start)
@@ -265,7 +271,7 @@ def test_a_number_written_to_a_groups_lr_is_its_rate(case: Case, granularity: st
                 optimizer.param_groups[0]["lr"] = new
             give(groups, gradients)
             optimizer.step()
-        found.append([float(group["lr"]) for group in optimizer.param_groups])
+        found.append([float(group["lr"].flatten()[0]) for group in optimizer.param_groups])
     assert found[0] == found[1]
     assert found[0][0] == pytest.approx(0.02, rel=0.2)
     assert found[0][0] != 0.02
@@ -282,12 +288,12 @@ def test_memory_layout_does_not_matter(case: Case, granularity: str) -> None:
     for dense in (True, False):
         layout = torch.contiguous_format if dense else torch.channels_last
         theta = start.clone(memory_format=layout).requires_grad_()
-        bias = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+        bias = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
         optimizer = case.build([theta, bias], hypergrad_lr=1e-3, granularity=granularity)
         generator.manual_seed(2)
         for _ in range(4):
             g = torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64).transpose(2, 3)
-            row = torch.randn(3, generator=generator, dtype=torch.float64).expand(4, 3)
+            row = torch.randn(3, generator=generator, dtype=torch.float64).expand(2, 3)
             theta.grad, bias.grad = (g.contiguous(), row.contiguous()) if dense else (g, row)
             optimizer.step()
         found.append([theta.detach(), bias.detach(), *rates(optimizer)[0]])

@@ -12,6 +12,7 @@ from hypergradient import SGDHD, AdamHD, AdamWHD
 NAN, INF = math.nan, math.inf
 EVERY = (SGDHD, AdamHD, AdamWHD)
 ADAMS = (AdamHD, AdamWHD)
+MEMBER = {"granularity": "member"}
 NOT_NEGATIVE = r"negative|>= 0|at least 0"
 
 # optimizers, bad options, what the message must hold: the option, its value, what to write instead.
@@ -41,6 +42,16 @@ BAD: list[tuple[tuple[type[torch.optim.Optimizer], ...], dict[str, Any], list[st
     (EVERY, {"lr": -0.1}, [r"lr|learning rate", r"-0\.1"]),
     (EVERY, {"lr": NAN}, [r"lr|learning rate", "nan"]),
     (EVERY, {"lr": torch.tensor([0.1, 0.2])}, ["lr", "element"]),
+    (EVERY, {**MEMBER, "lr": torch.tensor([0.1, -0.2])}, ["lr=tensor", NOT_NEGATIVE, "a member"]),
+    (EVERY, {**MEMBER, "lr": torch.ones(3)}, ["lr=tensor", "3 numbers for 2 members"]),
+    (EVERY, {**MEMBER, "hypergrad_lr": torch.tensor([NAN, 1.0])}, ["hypergrad_lr=tensor"]),
+    (EVERY, {**MEMBER, "hypergrad_lr": torch.ones(3)}, ["hypergrad_lr=", "3 numbers for 2"]),
+    (EVERY, {"hypergrad_lr": torch.ones(2)}, ["hypergrad_lr=tensor", "one element"]),
+    (
+        EVERY,
+        {**MEMBER, "lr": torch.tensor([0.1, 2.0]), "lr_bounds": (0.0, 1.0)},
+        [r"lr=2\.0", "lr_bounds"],
+    ),
     (EVERY, {"weight_decay": -0.1}, ["weight_decay", r"-0\.1"]),
     ((SGDHD,), {"momentum": -0.5}, ["momentum", r"-0\.5"]),
     ((SGDHD,), {"nesterov": True}, ["[Nn]esterov", "momentum"]),
@@ -114,6 +125,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"lr_bounds": None},
     {"lr": torch.tensor(0.1)},
     {"lr": torch.tensor([0.1])},
+    {**MEMBER, "lr": torch.tensor([0.1, 0.0]), "hypergrad_lr": torch.tensor([0.0, 1e-3])},
+    {**MEMBER, "lr": 0.1},
 ]
 
 

@@ -17,7 +17,7 @@ from torch.optim import Optimizer, lr_scheduler, swa_utils
 from hypergradient import SGDHD, AdamHD
 
 BETA, STEPS, LR = 0.1, 12, 0.05
-GRANULARITIES = ("global", "group", "tensor", "element")
+GRANULARITIES = ("global", "group", "tensor", "element", "member")
 
 
 def warmup_then_plateau(optimizer: Optimizer) -> list[Any]:
@@ -56,6 +56,13 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "LinearLR + ReduceLROnPlateau": warmup_then_plateau,
     "SWALR": lambda o: swa_utils.SWALR(o, swa_lr=0.01, anneal_epochs=STEPS),
 }
+ONE_RATE = {"ReduceLROnPlateau", "LinearLR + ReduceLROnPlateau"}  # torch's writes a float
+PAIRS = [
+    (name, granularity)
+    for name in SCHEDULERS
+    for granularity in GRANULARITIES
+    if granularity != "member" or name not in ONE_RATE
+]
 AFFINE = {
     "SWALR"
 }  # moves towards an absolute rate, so a scale of the rate is not one of the result
@@ -98,8 +105,7 @@ def both(
     )
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize(("name", "granularity"), PAIRS)
 def test_without_a_hypergradient_the_schedule_is_torchs(name: str, granularity: str) -> None:
     ours, schedule = both(name, granularity, beta=0.0)
     assert ours == pytest.approx(
@@ -109,8 +115,7 @@ def test_without_a_hypergradient_the_schedule_is_torchs(name: str, granularity: 
 
 
 @pytest.mark.parametrize("kind", [SGDHD, AdamHD])
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name not in AFFINE])
+@pytest.mark.parametrize(("name", "granularity"), [p for p in PAIRS if p[0] not in AFFINE])
 def test_the_schedule_shapes_and_the_hypergradient_scales(
     name: str, granularity: str, kind: type[Any]
 ) -> None:
@@ -147,9 +152,13 @@ def test_a_scheduler_may_come_in_mid_training() -> None:
     assert used == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize(
-    "name", ["OneCycleLR", "CosineAnnealingLR", "LambdaLR", "ReduceLROnPlateau"]
+    ("name", "granularity"),
+    [
+        p
+        for p in PAIRS
+        if p[0] in {"OneCycleLR", "CosineAnnealingLR", "LambdaLR", "ReduceLROnPlateau"}
+    ],
 )
 def test_saved_and_loaded_in_mid_schedule_it_goes_on(name: str, granularity: str) -> None:
     def build() -> tuple[Tensor, SGDHD, Any]:

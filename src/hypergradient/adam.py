@@ -8,7 +8,7 @@ from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.core import HypergradientOptimizer, plain, wants_fused
-from hypergradient.keeper import State
+from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import HALF
 
@@ -38,7 +38,9 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         hypergrad_lr: beta, the step size of the learning rate's own update.
         rule: "additive" (alpha + beta h) or "multiplicative" (alpha (1 + beta cos(g, u))).
         granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
-            "tensor" or "element".
+            "tensor", "element", or "member": the parameters are stacks of an ensemble's members,
+            as `torch.func.stack_module_state` makes them, and index i of every leading axis in the
+            group shares rate i. Then `lr` and `hypergrad_lr` may be 1-D tensors, a number a member.
         reduction: "sum" (Baydin et al.) or "mean" (Fischer's global rate: the inner product
             divided by the number of elements that share the rate).
         product: what moves the rate: the inner product of g_t with the "direction" u_{t-1} of the
@@ -47,7 +49,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
 
-    The rate is `param_groups[i]["lr"]` ("global", "group") or `state[p]["lr"]` ("tensor",
+    The rate is `param_groups[i]["lr"]` ("global", "group", "member") or `state[p]["lr"]` ("tensor",
     "element"), always a tensor; `lr_summary()` gives floats.
 
     Raises:
@@ -82,17 +84,18 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        hypergrad_lr: float = 1e-8,
+        hypergrad_lr: float | Tensor = 1e-8,
         rule: str = "additive",
         granularity: str = "group",
         reduction: str = "sum",
         product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
     ) -> None:
+        groups, one = apart(params, lr)
         torch.optim.Adam.__init__(
             self,
-            params,
-            lr,
+            groups,
+            one,
             betas,
             eps,
             weight_decay,
@@ -105,6 +108,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             decoupled_weight_decay=decoupled_weight_decay,
         )
         self._equip(
+            lr=lr,
             hypergrad_lr=hypergrad_lr,
             rule=rule,
             granularity=granularity,
@@ -218,7 +222,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        hypergrad_lr: float = 1e-8,
+        hypergrad_lr: float | Tensor = 1e-8,
         rule: str = "additive",
         granularity: str = "group",
         reduction: str = "sum",

@@ -19,7 +19,7 @@ from torch import Tensor
 from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
 from hypergradient.keeper import RateKeeper, State
 from hypergradient.options import Group
-from hypergradient.pieces import HALF, as_real, inner, pieces, same_layout
+from hypergradient.pieces import HALF, as_real, inner, inner_by_member, pieces, same_layout
 from hypergradient.rate import alpha_of
 from hypergradient.rules import RULES
 
@@ -144,9 +144,9 @@ class HypergradientOptimizer(RateKeeper):
 
     def _descend(self, group: Group) -> None:
         params = with_gradient(group)
-        if group["granularity"] == "element":
+        if group["granularity"] in ("element", "member"):
             for p in params:
-                self._descend_elements(group, p)
+                self._descend_at_rates(group, p)
         elif group["granularity"] == "tensor":
             for p in params:
                 self._descend_together({**group, "lr": self.state[p]["lr"]}, [p])
@@ -182,7 +182,7 @@ class HypergradientOptimizer(RateKeeper):
             and same_layout([p, gradient_of(p), *self._memory(group, p)])
         )
 
-    def _descend_elements(self, group: Group, p: Tensor) -> None:
+    def _descend_at_rates(self, group: Group, p: Tensor) -> None:
         """Let the kernel take its step from zero at the rate -1: that is u_t."""
         u = torch.zeros_like(p)
         g = effective(group, dense_gradient(p), p)
@@ -192,7 +192,7 @@ class HypergradientOptimizer(RateKeeper):
         self._apply({**group, **bare}, [u], [g], [self.state[p]])
         if group.get("decoupled_weight_decay"):
             u.add_(p, alpha=group["weight_decay"])
-        as_real(p).sub_(as_real(self.state[p]["lr"]) * as_real(u))
+        as_real(p).sub_(as_real(self.rate(group, p)) * as_real(u))
 
 
 def plain(scalar: Tensor) -> Tensor | float:
@@ -212,12 +212,13 @@ class _Pool:
         self.uu: list[Tensor] = []
         self.count = 0
 
-    def add(self, _alpha: Tensor, g: Tensor, u: Tensor) -> None:
-        self.gu.append(inner(g, u))
+    def add(self, alpha: Tensor, g: Tensor, u: Tensor) -> None:
+        product = inner_by_member if alpha.dim() else inner
+        self.gu.append(product(g, u))
         if self.norms:
-            self.gg.append(inner(g, g))
-            self.uu.append(inner(u, u))
-        self.count += g.numel()
+            self.gg.append(product(g, g))
+            self.uu.append(product(u, u))
+        self.count += g.numel() // self.gu[-1].numel()
 
     def hypergradient(self, group: Group, alpha: Tensor) -> Tensor:
         """h_t as the group's rule wants it: <g_t, u_{t-1}>, or the cosine of the two."""
@@ -255,8 +256,8 @@ def _move(group: Group, alpha: Tensor, h: Tensor) -> None:
 
 
 def _total(terms: list[Tensor], like: Tensor) -> Tensor:
-    """The sum of 0-dim tensors, in the precision and on the device of a rate."""
-    return torch.stack([t.to(like.device) for t in terms]).sum(dtype=like.dtype)
+    """The sum of tensors shaped like a rate, in its precision and on its device."""
+    return torch.stack([t.to(like.device) for t in terms]).sum(0, dtype=like.dtype)
 
 
 def _first(_theta: Tensor, _alpha: Tensor, u: Tensor) -> Tensor:
@@ -264,7 +265,7 @@ def _first(_theta: Tensor, _alpha: Tensor, u: Tensor) -> Tensor:
 
 
 def _pool_of(group: Group, p: Tensor | None) -> Hashable:
-    keys = {"global": "global", "group": id(group), "tensor": p}
+    keys = {"global": "global", "group": id(group), "tensor": p, "member": id(group)}
     return keys[group["granularity"]]
 
 

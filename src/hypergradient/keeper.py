@@ -6,16 +6,27 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
-from hypergradient.options import Group, check
+from hypergradient.options import Group, check, check_members
 from hypergradient.pieces import as_real
 from hypergradient.rate import Rate, alpha_of, is_rate, plain_groups
 
 State = dict[str, Tensor]
 
 
+def apart(params: ParamsT, lr: float | Tensor) -> tuple[ParamsT, float | Tensor]:
+    """Give rates, one a member, to each group: torch's constructors take one number only."""
+    if not isinstance(lr, Tensor) or lr.numel() == 1 or isinstance(params, Tensor):
+        return params, lr
+    groups: list[Any] = list(params)
+    if groups and not isinstance(groups[0], dict):
+        groups = [{"params": groups}]
+    return [{"lr": lr, **group} for group in groups], 0.0
+
+
 class RateKeeper(Optimizer):
-    """An optimizer that keeps learning rates, one a group or one a tensor or element."""
+    """An optimizer that keeps learning rates, one a group, a tensor, an element or a member."""
 
     def _equip(self, **options: Any) -> None:
         """Add the learning rate's own options to what torch's constructor has set up."""
@@ -33,19 +44,28 @@ class RateKeeper(Optimizer):
             return
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        self._own(self.param_groups[-1])
+        try:
+            self._own(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     def _check(self, group: Group) -> None:
         """Check a group's options; torch's constructor does so for the default ones only."""
         check(group)
         torchs = next(c for c in type(self).__mro__ if c.__module__.startswith("torch.optim"))
         accepted = signature(torchs).parameters.keys() - {"params"}
-        torchs([torch.zeros(())], **{name: group[name] for name in accepted})
+        options = {name: group[name] for name in accepted}
+        if group["granularity"] == "member":  # torch's takes one rate, and ours are checked
+            options["lr"] = 0.0
+        torchs([torch.zeros(())], **options)
 
     def _own(self, group: Group) -> None:
         """Complete a group's options, and make its rate a tensor of its own."""
         for name, default in self.defaults.items():
             group.setdefault(name, default)
+        if group["granularity"] == "member":
+            check_members(group)
         Rate.install(self, group)
 
     def _take_writes(self) -> None:
@@ -54,7 +74,7 @@ class RateKeeper(Optimizer):
             if not is_rate(group["lr"]) and not group["differentiable"]:
                 lr, group["lr"] = group["lr"], group["scheduled_lr"]
                 self._own(group)
-                group["lr"].fill_(float(lr))
+                group["lr"].fill_(lr if isinstance(lr, Tensor) else float(lr))
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: plain tensors, as `state_dict` gives them."""
@@ -93,7 +113,7 @@ class RateKeeper(Optimizer):
         """Summarise the learning rates, at any granularity, for logging.
 
         Returns:
-            The "min", "median" and "max" of all rates: one a group, a tensor or an element.
+            The "min", "median" and "max" of all rates: one a group, tensor, element or member.
         """
         rates: list[Tensor] = []
         for group in self.param_groups:
@@ -107,7 +127,10 @@ class RateKeeper(Optimizer):
         return {"min": every[0].item(), "median": middle.item() / 2, "max": every[-1].item()}
 
     def rate(self, group: Group, p: Tensor) -> Tensor:
-        """The learning rate of a parameter, 0-dim, or of its elements, shaped like it."""
+        """The learning rate of a parameter, 0-dim, or of its elements or members, to broadcast."""
+        if group["granularity"] == "member":
+            rates = alpha_of(group).to(torch.promote_types(p.dtype, torch.float32).to_real())
+            return rates.view(-1, *(1,) * (as_real(p).dim() - 1))
         shape = {"tensor": (), "element": p.shape}.get(group["granularity"])
         if shape is None or "lr" not in self.state.get(p, {}):
             rate = alpha_of(group)

@@ -8,7 +8,7 @@ from torch import Tensor
 from hypergradient.rules import RULES
 
 Group = dict[str, Any]
-GRANULARITIES = ("global", "group", "tensor", "element")
+GRANULARITIES = ("global", "group", "tensor", "element", "member")
 REDUCTIONS = ("sum", "mean")
 PRODUCTS = ("direction", "gradient")
 
@@ -19,29 +19,57 @@ def check(group: Group) -> None:
     Raises:
         ValueError: names the value and the remedy.
     """
-    _number("hypergrad_lr", group["hypergrad_lr"], "1e-4, or 0 to keep the learning rate as it is")
-    _choose("rule", group["rule"], RULES)
     _choose("granularity", group["granularity"], GRANULARITIES)
+    several = group["granularity"] == "member"
+    usual = "1e-4, or 0 to keep the learning rate as it is"
+    _numbers("hypergrad_lr", group["hypergrad_lr"], usual, several=several)
+    _choose("rule", group["rule"], RULES)
     _choose("reduction", group["reduction"], REDUCTIONS)
     _choose("product", group["product"], PRODUCTS)
     if group.get("classical") and group["dampening"]:
         raise ValueError(
             f"dampening={group['dampening']!r} has no place in classical momentum: leave it at 0"
         )
-    _check_bounds(group["lr_bounds"], _number("lr", group["lr"], "1e-3"))
+    _check_bounds(group["lr_bounds"], _numbers("lr", group["lr"], "1e-3", several=several))
 
 
-def _number(name: str, value: Any, usual: str) -> float:
+def check_members(group: Group) -> int:
+    """Check that the parameters of a group are stacks of its members, and count these.
+
+    Raises:
+        ValueError: names the value and the remedy.
+    """
+    first = group["params"][0]
+    members = len(first) if first.dim() else 0
+    for p in group["params"]:
+        if members == 0 or p.dim() == 0 or len(p) != members:
+            raise ValueError(
+                f"granularity='member' with a parameter of shape {tuple(p.shape)}: all parameters "
+                "of a group need one leading index a member, as torch.func.stack_module_state gives"
+            )
+    for name in ("lr", "hypergrad_lr"):
+        if isinstance(group[name], Tensor) and group[name].numel() not in (1, members):
+            raise ValueError(
+                f"{name}={group[name]!r} has {group[name].numel()} numbers for {members} members: "
+                "give one number, or one a member"
+            )
+    return members
+
+
+def _numbers(name: str, value: Any, usual: str, *, several: bool) -> list[float]:
+    """The number that an option is; its numbers, one a member, where there may be several."""
     try:
-        number = float(value.detach() if isinstance(value, Tensor) else value)
+        found = value.detach().double().flatten().tolist() if isinstance(value, Tensor) else [value]
+        numbers = [float(x) for x in found]
     except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0):
+        numbers = []
+    alone = several or len(numbers) == 1
+    if not (numbers and alone and all(math.isfinite(x) and x >= 0 for x in numbers)):
+        kinds = "or a tensor of one a member" if several else "or a tensor of one element"
         raise ValueError(
-            f"{name}={value!r} is not a finite number >= 0 (a float, or a tensor of one element), "
-            f"such as {usual}"
+            f"{name}={value!r} is not a finite number >= 0 (a float, {kinds}), such as {usual}"
         )
-    return number
+    return numbers
 
 
 def _choose(name: str, value: object, choices: Any) -> None:
@@ -49,7 +77,7 @@ def _choose(name: str, value: object, choices: Any) -> None:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")
 
 
-def _check_bounds(bounds: Any, lr: float) -> None:
+def _check_bounds(bounds: Any, rates: list[float]) -> None:
     if bounds is None:
         return
     try:
@@ -61,7 +89,8 @@ def _check_bounds(bounds: Any, lr: float) -> None:
             f"lr_bounds={bounds!r} is not a pair (low, high) with low <= high, "
             "such as (0.0, 1.0), nor None for an unbounded learning rate"
         )
-    if not low <= lr <= high:
-        raise ValueError(
-            f"lr={lr!r} is outside lr_bounds={bounds!r}: start inside them, or widen them"
-        )
+    for lr in rates:
+        if not low <= lr <= high:
+            raise ValueError(
+                f"lr={lr!r} is outside lr_bounds={bounds!r}: start inside them, or widen them"
+            )

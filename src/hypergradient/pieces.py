@@ -19,7 +19,7 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield aligned pieces of tensors of one shape; to write to a piece is to write to its tensor.
 
     Where the tensors share a dense memory layout (contiguous, channels_last, ...) pieces are 1-D,
-    of at most `PIECE` elements; otherwise, and where
+    of at most `PIECE` elements; otherwise, beside rates of members, which broadcast, and where
     operations are recorded, the tensors come whole. A 0-dim tensor among larger ones
     comes with every piece. Complex tensors are walked as pairs of reals, as torch's own optimizers
     do.
@@ -29,7 +29,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     shape = tensors[0].shape
     cut = [t for t in tensors if t.shape == shape]
     in_graph = torch.compiler.is_compiling() or torch.is_grad_enabled()
-    if in_graph or not shape or not same_layout(cut):
+    by_member = any(t.dim() and t.shape != shape for t in tensors)
+    if in_graph or not shape or by_member or not same_layout(cut):
         yield tensors
         return
     order = None if cut[0].is_contiguous() else _memory_order(cut[0])
@@ -56,6 +57,13 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.itemsize <= HALF:  # a float16 sum of squares overflows at 65504
         a, b = a.float(), b.float()
     return torch.dot(a, b) if a.dim() == 1 and b.dim() == 1 else (a * b).sum()
+
+
+def inner_by_member(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> for each index of their leading axis, accumulated in float32 or better."""
+    if a.dtype.itemsize <= HALF:
+        a, b = a.float(), b.float()
+    return (a * b).reshape(len(a), -1 if a.numel() else 0).sum(1)
 
 
 def as_real(tensor: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from hypergradient.options import Group
 
 
 class Rate(Tensor):
-    """The 0-dim tensor at `group["lr"]`: the rate in use, whoever moved it last.
+    """The tensor at `group["lr"]`: the rate in use, whoever moved it last; 0-dim, or one a member.
 
     Attributes:
         alpha: the same memory as a plain tensor, for our own steps.
@@ -44,12 +44,14 @@ class Rate(Tensor):
         device = group["params"][0].device if group["params"] else torch.device("cpu")
         dtype = torch.float64 if device.type == "cpu" else torch.float32
         lr = group["lr"]
+        shape = (len(group["params"][0]),) if group["granularity"] == "member" else ()
         if isinstance(lr, Tensor):
-            alpha = lr.as_subclass(Tensor).to(device, dtype).reshape(())
+            alpha = lr.as_subclass(Tensor).to(device, dtype)
+            alpha = alpha.expand(shape) if shape else alpha.reshape(())
         else:
-            alpha = torch.full((), lr, device=device, dtype=dtype)
+            alpha = torch.full(shape, lr, device=device, dtype=dtype)
         if "initial_lr" not in group:
-            group["initial_lr"] = float(lr.detach() if isinstance(lr, Tensor) else lr)
+            group["initial_lr"] = alpha.detach().clone() if shape else float(alpha.detach())
         if group["differentiable"]:
             group["lr"] = alpha.clone()
             return
@@ -75,10 +77,10 @@ class Rate(Tensor):
             alpha.copy_(new)
         elif self._is_closed_form():
             scale.copy_(torch.where(scheduled == 0, scale, old / scheduled))
-            scheduled.fill_(value)
+            _write(scheduled, value)
             alpha.copy_(scale * scheduled)
         else:
-            scheduled.fill_(value)
+            _write(scheduled, value)
             scale.fill_(1.0)
             alpha.copy_(scheduled)
             if not self._has_scheduler():
@@ -119,6 +121,11 @@ class Rate(Tensor):
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return repr(self.as_subclass(Tensor))
+
+
+def _write(rates: Tensor, value: Tensor | complex) -> None:
+    """Write one number, or one a member."""
+    rates.copy_(value) if isinstance(value, Tensor) else rates.fill_(value)
 
 
 def alpha_of(group: Group) -> Tensor:

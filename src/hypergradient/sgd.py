@@ -9,7 +9,7 @@ from torch.optim.sgd import sgd
 
 from hypergradient.core import HypergradientOptimizer
 from hypergradient.gradients import dense_gradient, effective, with_gradient
-from hypergradient.keeper import State
+from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import as_real
 
@@ -45,7 +45,9 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         hypergrad_lr: beta, the step size of the learning rate's own update.
         rule: "additive" (alpha + beta h) or "multiplicative" (alpha (1 + beta cos(g, u))).
         granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
-            "tensor" or "element".
+            "tensor", "element", or "member": the parameters are stacks of an ensemble's members,
+            as `torch.func.stack_module_state` makes them, and index i of every leading axis in the
+            group shares rate i. Then `lr` and `hypergrad_lr` may be 1-D tensors, a number a member.
         reduction: "sum" (Baydin et al.) or "mean" (Fischer's global rate: the inner product
             divided by the number of elements that share the rate).
         product: what moves the rate: the inner product of g_t with the "direction" u_{t-1} of the
@@ -54,7 +56,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
 
-    The rate is `param_groups[i]["lr"]` ("global", "group") or `state[p]["lr"]` ("tensor",
+    The rate is `param_groups[i]["lr"]` ("global", "group", "member") or `state[p]["lr"]` ("tensor",
     "element"), always a tensor; `lr_summary()` gives floats.
 
     Raises:
@@ -92,16 +94,17 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         differentiable: bool = False,
         fused: bool | None = None,
         classical: bool = False,
-        hypergrad_lr: float = 1e-3,
+        hypergrad_lr: float | Tensor = 1e-3,
         rule: str = "additive",
         granularity: str = "group",
         reduction: str = "sum",
         product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
     ) -> None:
+        groups, one = apart(params, lr)
         super().__init__(
-            params,
-            lr,
+            groups,
+            one,
             momentum,
             dampening,
             weight_decay,
@@ -112,6 +115,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             fused=fused,
         )
         self._equip(
+            lr=lr,
             classical=classical,
             hypergrad_lr=hypergrad_lr,
             rule=rule,
