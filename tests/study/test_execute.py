@@ -11,7 +11,7 @@ import pytest
 
 from hypergradient.study import execute as engine
 from hypergradient.study import spec
-from hypergradient.study.store import Store
+from hypergradient.study.store import Claim, Store
 
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
 
@@ -120,15 +120,15 @@ def test_a_command_that_was_ended_resumes_without_repeating(
 
 
 def work_and_log(runs, store, log):
-    """Be a worker that notes each run it trains."""
-    train_run = engine.train_run
+    """Be a worker that notes each run it finishes."""
+    finish = Claim.finish
 
-    def noted(run, *rest):
+    def noted(claim, status):
         with log.open("a") as file:
-            file.write(f"{run.id} {os.getpid()}\n")
-        train_run(run, *rest)
+            file.write(f"{claim.folder.name} {os.getpid()}\n")
+        finish(claim, status)
 
-    engine.train_run = noted
+    Claim.finish = noted
     engine.work(runs, store, None)
 
 

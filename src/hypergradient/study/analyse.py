@@ -48,6 +48,7 @@ STATUS_SCHEMA = {
     "python": pl.String,
     "platform": pl.String,
     "threads": pl.Int64,
+    "engine": pl.String,
 }
 
 IDENTITY_SCHEMA = {"run_id": pl.String, "study": pl.String, "task": pl.String, "method": pl.String}

@@ -11,11 +11,14 @@ import platform
 import signal
 import time
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypergradient.study import StudyError, tasks
-from hypergradient.study.store import Claim, Store, append
+from hypergradient.study.store import Claim, Json, Store, append
+from hypergradient.study.units import ONE_BY_ONE, seat, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -167,17 +170,55 @@ def work(
     data_dir: Path | None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Train each run that nobody has done or is doing, in this process."""
-    for run in runs:
-        with store.claim(run) as claim:
-            if claim is None:
-                continue
-            if claim.deaths >= MOST_DEATHS:
-                claim.fail(f"its process was killed {claim.deaths} times (out of memory?)")
-                continue
-            try:
-                train_run(run, claim, data_dir, checkpoint_seconds)
-            except Exception:  # noqa: BLE001  (kept and shown; the other runs go on)
+    """Train each run that nobody has done or is doing, in this process.
+
+    Units that another worker has begun to claim are left to it at first, so that two who come at
+    one time do not part them.
+    """
+    suspects = {run.id for run in runs if store.deaths(run) >= MOST_DEATHS - 1}
+    every = units(runs, alone=suspects)
+    for unit, whole in [(unit, True) for unit in every] + [(unit, False) for unit in every]:
+        with ExitStack() as held:
+            if claims := claims_of(unit, store, held, whole=whole):
+                train_claimed(claims, store, data_dir, checkpoint_seconds)
+
+
+def claims_of(
+    unit: Sequence[Run], store: Store, held: ExitStack, *, whole: bool
+) -> list[tuple[Run, Claim]]:
+    """Claim the runs of a unit until ``held`` ends, or none if it shall be whole and is not."""
+    claims: list[tuple[Run, Claim]] = []
+    for run in unit:
+        if store.finished(run):
+            continue
+        claim = held.enter_context(store.claim(run))
+        if claim is None and whole and not claims:
+            break
+        if claim is not None and claim.deaths >= MOST_DEATHS:
+            claim.fail(f"its process was killed {claim.deaths} times (out of memory?)")
+        elif claim is not None:
+            claims.append((run, claim))
+    return claims
+
+
+def train_claimed(
+    claims: Sequence[tuple[Run, Claim]],
+    store: Store,
+    data_dir: Path | None,
+    checkpoint_seconds: float,
+) -> None:
+    """Train claimed runs that belong together; a crash is theirs, and is kept and shown."""
+    from hypergradient.study.together import train_together  # noqa: PLC0415  (it loads torch)
+
+    try:
+        if seat(claims[0][0]) is None:
+            ((run, claim),) = claims
+            train_run(run, claim, data_dir, checkpoint_seconds)
+        else:
+            train_together(claims, data_dir, checkpoint_seconds)
+    except Exception:  # noqa: BLE001  (the other runs go on)
+        for run, claim in claims:
+            if not store.finished(run):
                 claim.fail(traceback.format_exc())
 
 
@@ -231,19 +272,25 @@ def train_run(
         ):
             records.append(append(metrics, record))
             leave_if_alone()
+    claim.finish(ending(run, records, time.perf_counter() - began, init_hash, ONE_BY_ONE))
+
+
+def ending(
+    run: Run, records: Sequence[Json], wall_seconds: float, init_hash: str, engine: str
+) -> Json:
+    """Return the status of a run that has been trained to its end."""
     last = records[-1]
     diverged = last["diverged_at_step"] is not None
-    claim.finish(
-        {
-            "state": "diverged" if diverged else "done",
-            "diverged_at_step": last["diverged_at_step"],
-            "steps_to_target": last["target_step"],
-            "records": len(records),
-            "wall_seconds": time.perf_counter() - began,
-            "init_hash": init_hash,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "threads": run.threads,
-        }
-    )
+    return {
+        "state": "diverged" if diverged else "done",
+        "diverged_at_step": last["diverged_at_step"],
+        "steps_to_target": last["target_step"],
+        "records": len(records),
+        "wall_seconds": wall_seconds,
+        "init_hash": init_hash,
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": run.threads,
+        "engine": engine,
+    }

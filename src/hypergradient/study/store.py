@@ -213,6 +213,12 @@ class Store:
         with self.lock(run) as lock:
             return lock is not None
 
+    def deaths(self, run: Run) -> int:
+        """Return how often a run's process was killed since it got further, if it is idle."""
+        with suppress(OSError):
+            return (self.folder_of(run) / "lock").stat().st_size
+        return 0
+
     @contextmanager
     def lock(self, run: Run) -> Iterator[IO[bytes] | None]:
         """Hold the run's lock file while the block runs, or give None if another process does."""

@@ -27,12 +27,15 @@ class Task:
         arguments: What the model's function is called with.
         augmentation: A name in ``augment.AUGMENTATIONS``, a function from (inputs, generator) to
             inputs, or None.
+        stacked: Whether runs that share their batches are trained as one stack, which pays for
+            small models (see ``stack``). The model is then linear layers and activations.
     """
 
     dataset: str | Callable[[Path | None], Data]
     network: str | Callable[..., nn.Module]
     arguments: tuple[int, ...] = ()
     augmentation: str | Callable[[Tensor, Generator], Tensor] | None = None
+    stacked: bool = False
 
     def load(self, folder: Path | None = None) -> Data:
         """Return the data, from memory if they were the last to be loaded."""
@@ -60,9 +63,9 @@ class Task:
 
 
 TASKS = {
-    "digits-logreg": Task("digits", "mlp", (64, 10)),
-    "digits-mlp": Task("digits", "mlp", (64, 100, 100, 10)),
-    "mnist-logreg": Task("mnist", "mlp", (784, 10)),
+    "digits-logreg": Task("digits", "mlp", (64, 10), stacked=True),
+    "digits-mlp": Task("digits", "mlp", (64, 100, 100, 10), stacked=True),
+    "mnist-logreg": Task("mnist", "mlp", (784, 10), stacked=True),
     "mnist-mlp": Task("mnist", "mlp", (784, 1000, 1000, 10)),
     "cifar10-vgg16": Task("cifar10", "vgg16", augmentation="flip-and-crop"),
     "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
@@ -92,4 +95,5 @@ def identity(name: str) -> dict[str, Any]:
     """Return what determines a task's results, ready for JSON."""
     if references.is_reference(name):
         return {"source": references.source_hash(name)}
-    return asdict(TASKS[name])
+    own = asdict(TASKS[name])
+    return own if own.pop("stacked") is False else own | {"stacked": True}

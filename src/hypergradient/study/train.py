@@ -128,7 +128,46 @@ def train(
         training.begin_epoch(training.epoch + 1)
 
 
-class Training:
+class Course:
+    """Where a run is in its epochs, and its batches: the same for all that differ in the method.
+
+    Args:
+        run: What to do.
+        data: The task's data, of which the run takes its subset.
+    """
+
+    def __init__(self, run: Run, data: Data) -> None:
+        self.run, self.task = run, tasks.find(run.task)
+        data = data.subset(run.train_examples, run.valid_examples)
+        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
+            torch.from_numpy, (data.train_x, data.train_y, data.valid_x, data.valid_y)
+        )
+        self.steps = math.ceil(len(self.train_x) / run.batch_size)
+        self.last_step = run.epochs * self.steps
+        if run.until is not None:
+            self.last_step = min(self.last_step, run.until.max_steps)
+        self.begin_epoch(1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Make ready for an epoch's first step."""
+        self.epoch, self.made, self.seconds = epoch, 0, 0.0
+        self.order = epoch_order(self.run, len(self.train_x), epoch)
+        self.augmentation = torch.Generator()
+        self.augmentation.manual_seed(self.run.derive_seed("augmentation", epoch))
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return (self.epoch - 1) * self.steps + self.made
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return the inputs and the classes of the next update."""
+        chosen = self.order[self.made * self.run.batch_size :][: self.run.batch_size]
+        inputs = self.task.augment(self.train_x.index_select(0, chosen), self.augmentation)
+        return inputs, self.train_y.index_select(0, chosen)
+
+
+class Training(Course):
     """A run under way, between two steps of an epoch: all that its next numbers depend on.
 
     Args:
@@ -138,23 +177,14 @@ class Training:
     """
 
     def __init__(self, run: Run, model: nn.Module, data: Data) -> None:
-        self.run, self.model, self.task = run, model, tasks.find(run.task)
-        data = data.subset(run.train_examples, run.valid_examples)
-        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
-            torch.from_numpy, (data.train_x, data.train_y, data.valid_x, data.valid_y)
-        )
+        super().__init__(run, data)
+        self.model = model
         self.optimizer = methods.find(run.method).build(
             model.parameters(), run.hyper, run.weight_decay
         )
-        examples = len(self.train_x)
-        self.steps = math.ceil(examples / run.batch_size)
-        self.last_step = run.epochs * self.steps
-        if run.until is not None:
-            self.last_step = min(self.last_step, run.until.max_steps)
         self.schedule = self._schedule()
         self.losses, self.rates = torch.empty(self.steps), torch.empty(self.steps, 3)
-        self.answers = torch.empty(examples, dtype=torch.int64)  # given to each, as it was seen
-        self.begin_epoch(1)
+        self.answers = torch.empty(len(self.train_x), dtype=torch.int64)  # to each, as it was seen
 
     def _schedule(self) -> LambdaLR | None:
         if (factor := SCHEDULES[self.run.schedule]) is None:
@@ -164,19 +194,11 @@ class Training:
 
     def begin_epoch(self, epoch: int) -> None:
         """Make ready for an epoch's first step."""
-        self.epoch, self.made, self.seconds = epoch, 0, 0.0
+        super().begin_epoch(epoch)
         self.target_step: int | None = None
-        self.order = epoch_order(self.run, len(self.train_x), epoch)
-        self.augmentation = torch.Generator()
-        self.augmentation.manual_seed(self.run.derive_seed("augmentation", epoch))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.run.derive_seed("dropout", epoch))
             self.dropout = torch.get_rng_state()
-
-    @property
-    def step(self) -> int:
-        """Updates made so far."""
-        return (self.epoch - 1) * self.steps + self.made
 
     @property
     def over(self) -> bool:
@@ -265,16 +287,15 @@ class Training:
 
     def make_step(self) -> None:
         """Make the next update."""
-        batch = slice(self.made * self.run.batch_size, (self.made + 1) * self.run.batch_size)
-        chosen = self.order[batch]
-        inputs = self.task.augment(self.train_x.index_select(0, chosen), self.augmentation)
+        inputs, classes = self.batch()
         self.optimizer.zero_grad()
         logits = self.model(inputs)
-        loss = cross_entropy(logits, self.train_y.index_select(0, chosen))
+        loss = cross_entropy(logits, classes)
         torch.autograd.backward(loss)
         self.optimizer.step()
         self.losses[self.made] = loss.detach()
-        torch.argmax(logits.detach(), 1, out=self.answers[batch])
+        seen = self.made * self.run.batch_size
+        torch.argmax(logits.detach(), 1, out=self.answers[seen : seen + len(classes)])
         note_rates(self.rates[self.made], self.optimizer)
         if self.schedule is not None:
             self.schedule.step()
