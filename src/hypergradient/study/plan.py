@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from hypergradient.study import tasks
+from hypergradient.study.stack import Stack
 from hypergradient.study.train import Training, evaluate, initial_model
+from hypergradient.study.units import seat, units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +33,7 @@ class Cost:
         task: The task.
         method: The method.
         runs: Their number.
-        step_seconds: What one update takes, measured.
+        step_seconds: What one update takes, measured; a share of the stack's, where there is one.
         run_seconds: What one run takes, at most, where it ends at a loss.
     """
 
@@ -59,11 +61,12 @@ def costs(missing: Iterable[Run], data_dir: Path | None) -> list[Cost]:
 
 
 def probe(runs: list[Run], data_dir: Path | None) -> Cost:
-    """Measure what runs of one task and method cost, by the first of them."""
-    run = runs[0]
+    """Measure what runs of one task and method cost, by the first of them, or the first stack."""
+    together = units(runs)[0]
+    run = together[0]
     torch.set_num_threads(run.threads)
-    model = initial_model(run)
-    training = Training(run, model, tasks.find(run.task).load(data_dir))
+    data, model = tasks.find(run.task).load(data_dir), initial_model(run)
+    training = Training(run, model, data) if seat(run) is None else Stack(together, data)
     training.make_step()  # the first allocates what the others reuse
     made, began = 0, time.perf_counter()
     while made == 0 or time.perf_counter() - began < PROBE_SECONDS:
@@ -71,11 +74,15 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
             training.begin_epoch(training.epoch + 1)
         training.make_step()
         made += 1
-    step_seconds = (time.perf_counter() - began) / made
+    step_seconds = (time.perf_counter() - began) / made / len(together)
     few = training.valid_x[:PROBE_EXAMPLES], training.valid_y[:PROBE_EXAMPLES]
     began = time.perf_counter()
-    evaluate(model, *few)
-    valid_seconds = (time.perf_counter() - began) * len(training.valid_y) / len(few[1])
+    if isinstance(training, Stack):
+        training.evaluate([*range(len(together))], *few)
+    else:
+        evaluate(model, *few)
+    valid_seconds = (time.perf_counter() - began) / len(together)
+    valid_seconds *= len(training.valid_y) / len(few[1])
     epochs = -(-training.last_step // training.steps)
     run_seconds = training.last_step * step_seconds + (epochs + 1) * valid_seconds
     return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STACKED, ONE_BY_ONE = "stacked", "one by one"
 """The engines, as a run's status names them."""
 
-MOST = 24
+MOST = 32
 """The members of a stack, at most; more are hardly faster, and fewer stacks share less well."""
 
 OURS = {
