@@ -7,8 +7,7 @@ import traceback
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study import checkpoint, tasks
-from hypergradient.study.execute import GUARD_SECONDS, ending, leave_if_alone
+from hypergradient.study import checkpoint, execute, tasks
 from hypergradient.study.stack import Stack
 from hypergradient.study.store import append
 from hypergradient.study.units import STACKED
@@ -67,7 +66,7 @@ class Member:
         """Declare it finished; its time is its share of the stack's."""
         self.files.close()
         seconds = sum(record["seconds"] for record in self.records)
-        self.claim.finish(ending(self.run, self.records, seconds, init_hash, STACKED))
+        self.claim.finish(execute.ending(self.run, self.records, seconds, init_hash, STACKED))
 
     def keep(self, training: State) -> None:
         """Write its checkpoint."""
@@ -106,9 +105,9 @@ def train_members(
                 with seated[run_id].on_its_own():
                     seated[run_id].keep(training)
             kept = time.perf_counter()
-        if now - looked >= GUARD_SECONDS:
+        if now - looked >= execute.GUARD_SECONDS:
             looked = now
-            leave_if_alone()
+            execute.leave_if_alone()
 
     with ExitStack() as files:
         for member in members:
@@ -126,4 +125,4 @@ def train_members(
                     member.note(record)
                     if last:
                         member.finish(stack.init_hash)
-            leave_if_alone()
+            execute.leave_if_alone()

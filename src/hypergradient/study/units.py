@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 STACKED, ONE_BY_ONE = "stacked", "one by one"
 """The engines, as a run's status names them."""
 
-MOST = 32
-"""The members of a stack, at most; more are hardly faster, and fewer stacks share less well."""
+MOST = 48
+"""The members of a stack, at most: larger ones gain little, and would leave other workers idle."""
 
 OURS = {
     "torch.optim:SGD": "hypergradient:SGDHD",
