@@ -24,22 +24,29 @@ from cases import (
     problem,
     rates,
     reference,
+    stacked,
 )
 from hypergradient import AdamWHD
 from pair import Pair, normal
 
-SHARED = tuple(g for g in GRANULARITIES if g != "element")
+SHARED = ("global", "group", "tensor")  # by all numbers of a vector
 SINGLE = (((3,),),)
+APART = ("element", "member")  # of the numbers of a vector, each has a rate
 SGD = tuple(c for c in CASES if c.algorithm == "sgd")
 WITHOUT_L2 = tuple(c for c in CASES if c.decoupled or not c.options.get("weight_decay"))
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_granularity = pytest.mark.parametrize("granularity", GRANULARITIES)
+every_granularity_but_member = pytest.mark.parametrize("granularity", [*SHARED, "element"])
 every_rule = pytest.mark.parametrize("rule", BETAS)
 
 
 def options(granularity: str, rule: str, **others: Any) -> dict[str, Any]:
     return {"granularity": granularity, "rule": rule, "hypergrad_lr": BETAS[rule]} | others
+
+
+def shapes_of(granularity: str) -> list[Any]:
+    return [stacked(group, granularity) for group in SHAPES]
 
 
 def gradients(
@@ -70,15 +77,17 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 @every_rule
-@every_granularity
+@every_granularity_but_member
 @every_case
 def test_a_loss_spike_is_a_hypergradient_like_any(case: Case, granularity: str, rule: str) -> None:
     """The additive rule takes it in full, within the bounds; the multiplicative one up to beta."""
+    shapes = shapes_of(granularity)
+    of = partial(gradients, shapes=shapes)
     own = options(granularity, rule, lr_bounds=(0.0, 1.0))
     pair = Pair(case, [normal(group, 3) for group in SHAPES], [own, own])
     for t, scale in enumerate((1, 1, 1e5, 1, 1, 1)):
         before = [r for group in rates(pair.optimizer) for r in group]
-        pair.step(gradients(t, scale))
+        pair.step(of(t, scale))
         for old, new in zip(before, (r for g in rates(pair.optimizer) for r in g), strict=True):
             assert ((new >= 0) & (new <= 1)).all()
             if rule == "multiplicative":
@@ -90,14 +99,16 @@ def test_a_loss_spike_is_a_hypergradient_like_any(case: Case, granularity: str, 
 @pytest.mark.parametrize("case", WITHOUT_L2, ids=str)
 def test_zero_gradients_leave_the_rate_as_it_was(case: Case, granularity: str, rule: str) -> None:
     """However long; the next gradients move it again. With L2 decay g_t is not zero."""
+    shapes = shapes_of(granularity)
+    of = partial(gradients, shapes=shapes)
     dtype = torch.float32
-    optimizer, groups = built(case, dtype, **options(granularity, rule))
+    optimizer, groups = built(case, dtype, shapes, **options(granularity, rule))
     for t in range(3):
-        before = train(optimizer, groups, gradients(t, dtype=dtype))
+        before = train(optimizer, groups, of(t, dtype=dtype))
     for _ in range(10):
-        assert same(train(optimizer, groups, gradients(0, 0.0, dtype)), before)
-    train(optimizer, groups, gradients(4, dtype=dtype))
-    after = train(optimizer, groups, gradients(5, dtype=dtype))
+        assert same(train(optimizer, groups, of(0, 0.0, dtype)), before)
+    train(optimizer, groups, of(4, dtype=dtype))
+    after = train(optimizer, groups, of(5, dtype=dtype))
     assert all((x != y).any() for x, y in zip(after, before, strict=True) if x.numel())
 
 
@@ -118,15 +129,17 @@ def test_a_thousand_zero_gradients_do_no_harm(name: str) -> None:
 
 
 @every_rule
-@every_granularity
+@every_granularity_but_member
 @every_case
 def test_all_zero_parameters_and_gradients_are_a_start(
     case: Case, granularity: str, rule: str
 ) -> None:
+    shapes = shapes_of(granularity)
+    of = partial(gradients, shapes=shapes)
     own = options(granularity, rule)
-    pair = Pair(case, [[torch.zeros_like(p) for p in normal(g, 0)] for g in SHAPES], [own, own])
+    pair = Pair(case, [[torch.zeros_like(p) for p in normal(g, 0)] for g in shapes], [own, own])
     for scale in (0, 0, 1, 1, 1):
-        pair.step(gradients(scale, scale))
+        pair.step(of(scale, scale))
     assert not any((r == LR).any() for group in rates(pair.optimizer) for r in group)
 
 
@@ -135,13 +148,15 @@ def test_all_zero_parameters_and_gradients_are_a_start(
 @pytest.mark.parametrize("case", [c for c in SGD if c in WITHOUT_L2], ids=str)
 def test_the_multiplicative_rule_has_no_units(case: Case, granularity: str, power: int) -> None:
     """Gradients times a power of two, the same rates bit by bit, as far as squares are numbers."""
+    shapes = shapes_of(granularity)
+    of = partial(gradients, shapes=shapes)
     wide = abs(power) == 100 and granularity != "element"
     dtype = torch.float64 if wide else torch.float32
     own = options(granularity, "multiplicative")
-    (one, of_one), (other, of_other) = (built(case, dtype, **own) for _ in range(2))
+    (one, of_one), (other, of_other) = (built(case, dtype, shapes, **own) for _ in range(2))
     for t in range(5):
-        wanted = train(one, of_one, gradients(t, dtype=dtype))
-        assert same(train(other, of_other, gradients(t, 2.0**power, dtype)), wanted)
+        wanted = train(one, of_one, of(t, dtype=dtype))
+        assert same(train(other, of_other, of(t, 2.0**power, dtype)), wanted)
     assert not any((rate == LR).any() for rate in wanted)
 
 
@@ -153,15 +168,19 @@ def test_a_float32_gradient_out_of_all_proportion_harms_no_rate(
     case: Case, granularity: str, rule: str, scale: float
 ) -> None:
     """Where squares are no float32, a shared cosine does not move the rate; others are right."""
+    shapes = shapes_of(granularity)
+    of = partial(gradients, shapes=shapes)
     dtype = torch.float32
-    optimizer, groups = built(case, dtype, **options(granularity, rule, lr_bounds=(0.0, 1.0)))
+    optimizer, groups = built(
+        case, dtype, shapes, **options(granularity, rule, lr_bounds=(0.0, 1.0))
+    )
     for t in range(3):
-        before = train(optimizer, groups, gradients(t, dtype=dtype))
+        before = train(optimizer, groups, of(t, dtype=dtype))
     own_size = (
         not case.options.get("weight_decay") or case.decoupled
     )  # of g_t: that of the gradient
     for t, size in enumerate((scale, scale, 1.0, 1.0)):
-        after = train(optimizer, groups, gradients(3 + t, size, dtype))
+        after = train(optimizer, groups, of(3 + t, size, dtype))
         for old, new in zip(before, after, strict=True):
             assert ((new >= 0) & (new <= 1)).all()
             if rule == "multiplicative":
@@ -217,7 +236,7 @@ def test_a_rate_that_takes_all_weight_away_still_moves(
     optimizer.step()
     p.grad = torch.tensor([1.0, 2.0], dtype=dtype)
     optimizer.step()
-    h = torch.tensor([1.0, 2.0]) if granularity == "element" else torch.tensor([3.0, 3.0])
+    h = torch.tensor([1.0, 2.0]) if granularity in APART else torch.tensor([3.0, 3.0])
     torch.testing.assert_close(rates(optimizer)[0][0], 1 / decay + 1e-3 * h.double())
     for _ in range(5):
         before = rates(optimizer)[0][0]
@@ -274,11 +293,11 @@ def test_float16_training_with_a_scaler(case: Case, rule: str, granularity: str)
 
 
 @every_rule
-@every_granularity
+@every_granularity_but_member
 @every_case
 def test_float16_parameters_follow_the_loops(case: Case, granularity: str, rule: str) -> None:
     dtype = torch.float16
-    of = problem(29, dtype, steps=4, missing=0.0, steady=True)
+    of = problem(29, dtype, steps=4, missing=0.0, steady=True, granularity=granularity)
     own = options(granularity, rule)
     groups = parameters(of.start)
     optimizer, loops = case.build(grouped(groups, [own, own])), reference(case, of.start, [own] * 2)
