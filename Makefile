@@ -20,8 +20,8 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/dev  ## cost of a step against torch's own optimizers
-	$(BIN)/python benchmarks/step.py
+bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour on 2 cores
+	$(BIN)/python benchmarks/bench.py
 
 .venv/study: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,6 +31,12 @@ bench: .venv/dev  ## cost of a step against torch's own optimizers
 
 .venv/dev: .venv/study
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.venv/bench: .venv/dev
+	echo "$(TORCH)" > .venv/constraints.txt  # or these packages bring a torch of their own
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv/constraints.txt --editable '.[bench]'
 	touch $@
 
 .venv/integrations: .venv/dev

@@ -1,0 +1,234 @@
+"""docs/benchmarks.md and its figures, from the raw numbers in docs/benchmarks."""
+
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pictures
+from contenders import CONTENDERS, Contender
+from overhead import STARTS
+from recording import read
+
+MODELS = {"logistic regression": "logistic regression", "MLP 64-100-100-10": "MLP"}
+HEADINGS = {"step": "The step, and whole training steps", "stacking": "Stacked runs"}
+
+
+def write(folder: Path, page: Path) -> None:
+    """Write the page and the figures of all parts that were measured."""
+    sections = {
+        "peers": peers,
+        "step": printed,
+        "throughput": throughput,
+        "stacking": printed,
+        "overhead": overhead,
+        "growth": growth,
+    }
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `make bench`, which writes this page from the numbers in `docs/benchmarks`. Times",
+        "are medians, on the CPU; nothing here was run on a GPU.",
+    ]
+    for part, section in sections.items():
+        content = read(part, folder)
+        if content and content["rows"]:
+            lines += ["", *section(part, content, folder, page.parent)]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def provenance(content: dict[str, Any], part: str) -> str:
+    made = content["made"]
+    settings = ", ".join(f"{key} {value:,}" for key, value in made["settings"].items())
+    return (
+        f"*`python benchmarks/{part}.py` of commit {made['commit']}, {made['date']}: "
+        f"{made['machine']}, torch {made['torch']}, Python {made['python']}"
+        f"{settings and f'; {settings}'}.*"
+    )
+
+
+def table(head: Sequence[str], rows: list[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def image(name: str, alt: str, folder: Path, base: Path) -> list[str]:
+    place = Path(os.path.relpath(folder / f"{name}.png", base)).as_posix()
+    return ["", f"![{alt}]({place})", ""]
+
+
+def printed(part: str, content: dict[str, Any], *_: Any) -> Iterator[str]:
+    yield from (f"## {HEADINGS[part]}", "", provenance(content, part), "")
+    yield content["rows"]["printed"].strip()
+
+
+def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Iterator[str]:
+    rows = content["rows"]
+    count = content["made"]["settings"]["parameters"]
+    yield from ("## A step, and everything you could take instead", "", provenance(content, part))
+    pictures.write(pictures.peers(rows), folder / "peers.png")
+    yield from image("peers", "Each optimizer's step against torch's fused one", folder, base)
+    yield (
+        f"Milliseconds a step on {count / 1e6:.1f} million float32 parameters in 62 tensors, and "
+        "its ratio to torch's fused step of the same base update, there and on two small models, "
+        "all interleaved. The floor is what the exact algorithm must move, in bytes a parameter "
+        "(`benchmarks/contenders.py` counts them), and what a step takes of the time in which an "
+        "in-place add would move that. Memory is the most that building the optimizer and three "
+        "steps hold beside parameters and gradients, in bytes a parameter. *published* is a port "
+        "of the HD optimizers as their authors wrote them. gdtuo has no step of its own: its time "
+        "is a whole training step minus one without an optimizer. In the last two groups other "
+        "algorithms stand beside Adam and SGD; whether they train better is not asked here."
+    )
+    head = ["base", "optimizer", "ms", "/ fused", *(f"{m}, / fused" for m in MODELS.values())]
+    yield ""
+    yield from table([*head, "floor", "/ floor", "memory"], list(peer_rows(rows, count)))
+    bandwidth = rows.get("add, bytes a second")
+    if bandwidth:
+        yield from ("", f"The in-place add moved {bandwidth / 1e9:.1f} GB/s.")
+    reasons = [
+        f"- {c.kind}, {c.name}: {rows[key][c.name]['cannot_run']}"
+        for c in CONTENDERS
+        if "cannot_run" in rows.get(key := f"large: {c.kind}", {}).get(c.name, {})
+    ]
+    if reasons:
+        yield from ("", "Could not run:", "", *reasons)
+
+
+def peer_rows(rows: dict[str, Any], count: int) -> Iterator[Sequence[str]]:
+    bandwidth = rows.get("add, bytes a second")
+    for c in CONTENDERS:
+        row = rows.get(f"large: {c.kind}", {}).get(c.name, {})
+        if "ratio" not in row:
+            yield [c.kind, c.name, *["cannot run" if row else "–"], *["–"] * 6]
+            continue
+        small = (rows.get(f"{m}: {c.kind}", {}).get(c.name, {}).get("ratio") for m in MODELS)
+        peak = rows.get(f"memory: {c.kind}", {}).get(c.name)
+        yield [
+            c.kind,
+            f"**{c.name}**" if c.family == "ours" else c.name,
+            f"{row['seconds'] * 1e3:.3g}",
+            f"{row['ratio']:.2f}",
+            *("–" if ratio is None else f"{ratio:.2f}" for ratio in small),
+            "–" if c.floor is None else str(c.floor),
+            above_floor(c, row, bandwidth, count),
+            "–" if peak is None else f"{peak:.1f}",
+        ]
+
+
+def above_floor(c: Contender, row: dict[str, float], bandwidth: float | None, count: int) -> str:
+    if c.floor is None or not bandwidth:
+        return "–"
+    return f"{row['seconds'] * bandwidth / (c.floor * count):.2f}"
+
+
+def throughput(part: str, content: dict[str, Any], folder: Path, base: Path) -> Iterator[str]:
+    rows = content["rows"]
+    yield from ("## The throughput of a study", "", provenance(content, part))
+    pictures.write(pictures.throughput(rows), folder / "throughput.png")
+    yield from image("throughput", "Runs a minute of each way to run one grid", folder, base)
+    yield (
+        "One grid on MNIST logistic regression (`benchmarks/grid.toml`: SGD at six rates, SGD-HD "
+        "at six initial rates times six hypergradient rates, batches of 128, an evaluation after "
+        "each epoch), each way as one command from its start to its end, imports, reading the "
+        "data and, for `hypergradient run`, tables, figures and report included. A setting that "
+        "was trained twice counts once. The other ways have MNIST as tensors in memory, which is "
+        "much faster than torchvision's data set. The losses say that the same was trained: "
+        "medians over the settings of the last epoch's mean minibatch loss."
+    )
+    ours = rows.get("hypergradient run", {}).get("runs_a_minute")
+    yield ""
+    yield from table(
+        ["way", "seconds", "runs", "runs a minute", "ours is faster by", "median loss"],
+        [throughput_row(name, row, ours) for name, row in rows.items()],
+    )
+    reasons = [
+        f"- {name}: {row['cannot_run']}" for name, row in rows.items() if "cannot_run" in row
+    ]
+    if reasons:
+        yield from ("", "Could not run:", "", *reasons)
+
+
+def throughput_row(name: str, row: dict[str, Any], ours: float | None) -> Sequence[str]:
+    if "cannot_run" in row:
+        return [name, "cannot run", *["–"] * 4]
+    losses = [loss for loss in row["losses"].values() if loss is not None]
+    return [
+        name,
+        f"{row['seconds']:.1f}",
+        str(row["runs"]),
+        f"{row['runs_a_minute']:.1f}",
+        f"{ours / row['runs_a_minute']:.1f}x" if ours else "–",
+        f"{statistics.median(losses):.4f}" if losses else "–",
+    ]
+
+
+def overhead(part: str, content: dict[str, Any], *_: Any) -> Iterator[str]:
+    rows = content["rows"]
+    yield from ("## What the harness costs, and how long a person waits", "")
+    yield from (provenance(content, part), "")
+    yield (
+        "One epoch of SGD-HD on one thread, one run by itself. *bare* is a training loop with "
+        "nothing but minibatches, forward, backward and step; *epoch* is the harness's, with "
+        "losses, accuracies, rates and two evaluations, recorded in the store. The shares are of "
+        "*epoch*: gathering minibatches and the evaluations are work that any study does; "
+        "*the harness* is all that is left over."
+    )
+    yield ""
+    head = ["model", "images", "bare, s", "epoch, s", "epoch / bare", "minibatches", "evaluations"]
+    ladders = {name: row for name, row in rows.items() if "bookkeeping" in row}
+    yield from table(
+        [*head, "the harness"],
+        [
+            [
+                name,
+                f"{row['examples']:,}",
+                f"{row['seconds']['bare']:.3f}",
+                f"{row['seconds']['epoch']:.3f}",
+                f"{1 + row['over_bare']:.3f}",
+                *(f"{100 * row[key]:.1f}%" for key in ("batches", "evaluations", "bookkeeping")),
+            ]
+            for name, row in ladders.items()
+        ],
+    )
+    yield ""
+    names = ["hypergradient demo", *STARTS]
+    waits = {name: rows[name] for name in names if name in rows}
+    yield from table(
+        ["from the start of a fresh process to its end", "seconds"],
+        [[f"`{name}`", waiting(row)] for name, row in waits.items()],
+    )
+
+
+def waiting(row: dict[str, Any]) -> str:
+    return f"{row['seconds']:.2f}" if "seconds" in row else f"cannot run: {row['cannot_run']}"
+
+
+def growth(part: str, content: dict[str, Any], folder: Path, base: Path) -> Iterator[str]:
+    rows = content["rows"]
+    grid = (read("throughput", folder) or {"rows": {}})["rows"]
+    yield from ("## How cost grows", "", provenance(content, part))
+    pictures.write(pictures.growth(rows, grid), folder / "growth.png")
+    yield from image("growth", "Cost over runs, parameters and workers", folder, base)
+    yield (
+        "Left, what commands take on a study of that many runs; these runs are synthetic (made up "
+        "and written by the store, nobody trained them). Middle, a step, all in 62 tensors. Right, "
+        "the grid above with one and with two worker processes. Grey is proportional."
+    )
+    yield ""
+    runs = {int(key[5:]): row for key, row in rows.items() if key.startswith("runs ")}
+    commands = list(pictures.COMMANDS)
+    yield from table(
+        ["runs", *(f"{command}, s" for command in commands)],
+        [[f"{n:,}", *(f"{row[c]:.3g}" for c in commands)] for n, row in runs.items()],
+    )
+    yield ""
+    steps = {int(key[11:]): row for key, row in rows.items() if key.startswith("parameters ")}
+    pairs = [(kind, name) for kind in ("SGD", "Adam") for name in ("torch fused", f"{kind}HD")]
+    yield from table(
+        ["parameters", *(f"{k}, {n}, ms" if "fused" in n else f"{n}, ms" for k, n in pairs)],
+        [
+            [f"{count:,}", *(f"{row[kind][name]['seconds'] * 1e3:.3g}" for kind, name in pairs)]
+            for count, row in steps.items()
+        ],
+    )

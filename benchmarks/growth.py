@@ -1,0 +1,165 @@
+"""How cost grows: runs from 10 to 10,000, parameters from a thousand to 100 million.
+
+    python benchmarks/growth.py [--most-runs 10000] [--most-parameters 1e8]
+
+The runs are synthetic: nobody trained them. Their numbers are made up here, written by the store
+itself into a folder that is deleted afterwards, and serve to time what reads them. `plan` is timed
+where no run is there, without the second that it measures steps; `status`, `collect` (the tables)
+and `report` where all are. Steps are timed as in `peers.py`.
+"""
+
+import argparse
+import gc
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from contenders import CONTENDERS
+from peers import measure, models
+from recording import FOLDER, Recording
+
+from hypergradient.study import analyse, cli
+from hypergradient.study.report import write_report
+from hypergradient.study.spec import Run, Study
+from hypergradient.study.store import Store, append
+from hypergradient.study.train import EpochRecord
+
+EPOCHS = 10
+RATES = [float(f"1e{power}") for power in range(-9, 1)]
+PAIRS = {"SGD": "SGDHD", "Adam": "AdamHD"}
+
+
+def study_of(runs: int) -> Study:
+    """Return a study of 10, 100, 1000, ... runs; the smaller ones are among the larger ones'."""
+    grid: dict[str, Any] = {"lr": RATES, "hypergrad_lr": RATES if runs >= 100 else [1e-4]}
+    return Study.model_validate(
+        {
+            "name": "synthetic",
+            "title": "Synthetic runs",
+            "description": "Nobody trained these runs: their numbers are made up to time this.",
+            "tasks": ["digits-logreg"],
+            "methods": [{"names": ["SGD-HD"], "grid": grid}],
+            "seeds": list(range(math.ceil(runs / 100))),
+            "epochs": EPOCHS,
+            "batch_size": 128,
+        }
+    )
+
+
+def make_up(run: Run, store: Store) -> None:
+    """Write a run's results as training would, with numbers that nobody measured."""
+    lr = float(run.hyper["lr"])
+    with store.claim(run) as claim:
+        if claim is None:
+            return
+        with claim.metrics() as metrics:
+            for epoch in range(EPOCHS + 1):
+                loss = 2.3 * math.exp(-epoch * lr) + 0.01 * (run.seed % 7)
+                append(metrics, record_of(epoch, loss, lr))
+        claim.finish(
+            {
+                "state": "done",
+                "diverged_at_step": None,
+                "steps_to_target": None,
+                "records": EPOCHS + 1,
+                "wall_seconds": 1.0,
+                "init_hash": "synthetic",
+                "torch": "synthetic",
+                "python": "synthetic",
+                "platform": "synthetic",
+                "threads": 1,
+            }
+        )
+
+
+def record_of(epoch: int, loss: float, lr: float) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        step=12 * epoch,
+        train_loss=loss,
+        train_accuracy=math.exp(-loss),
+        valid_loss=1.1 * loss,
+        valid_accuracy=math.exp(-1.1 * loss),
+        lr_mean=lr,
+        lr_min=lr,
+        lr_max=lr,
+        seconds=0.1,
+        diverged_at_step=None,
+    )
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the median seconds of a few times, of one time if that is long, and the result."""
+    samples, result = [], None
+    while not samples or (len(samples) < 3 and sum(samples) < 5):
+        gc.collect()
+        began = time.perf_counter()
+        result = work()
+        samples.append(time.perf_counter() - began)
+    return statistics.median(samples), result
+
+
+def harness(count: int) -> dict[str, float]:
+    """Return the seconds of each of the harness's commands on that many runs."""
+    study = study_of(count)
+    with tempfile.TemporaryDirectory() as name:
+        store = Store(Path(name))
+        plan, missing = seconds(lambda: store.missing(study.runs()))
+        if len(missing) != count:
+            raise RuntimeError(f"{len(missing)} runs instead of {count}")
+        with mock.patch("os.fsync"):  # what made-up numbers do not need
+            for run in missing:
+                make_up(run, store)
+        status, lines = seconds(lambda: list(cli.state_of(study, store, study.runs())))
+        if f"{count} done" not in lines[0]:
+            raise RuntimeError(lines[0])
+        collect, (runs, epochs) = seconds(lambda: collected(study, store))
+        report, _ = seconds(lambda: write_report(study, runs, epochs, store.folder))
+    return {"plan": plan, "status": status, "collect": collect, "report": report}
+
+
+def collected(study: Study, store: Store) -> Any:
+    tables = analyse.tables(study, store)
+    analyse.write_tables(*tables, store.folder)
+    return tables
+
+
+def steps(parameters: int, rounds: int) -> dict[str, Any]:
+    """Return, for each kind, the medians of torch's fused step and of ours."""
+    rows = {}
+    for kind, ours in PAIRS.items():
+        names = ("torch fused", ours)
+        pair = [c for c in CONTENDERS if c.kind == kind and c.name in names]
+        rows[kind] = measure(pair, models(parameters)["large"], rounds)
+        gc.collect()
+    return rows
+
+
+def powers(first: float, most: float) -> list[int]:
+    return [int(10**power) for power in range(round(math.log10(first)), 20) if 10**power <= most]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--most-runs", type=float, default=1e4)
+    parser.add_argument("--most-parameters", type=float, default=1e8)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    recording = Recording("growth", chosen.folder, threads=chosen.threads, rounds=chosen.rounds)
+    for count in powers(10, chosen.most_runs):
+        recording.measure(f"runs {count}", lambda count=count: harness(count))
+    for count in powers(1e3, chosen.most_parameters):
+        recording.measure(f"parameters {count}", lambda count=count: steps(count, chosen.rounds))
+
+
+if __name__ == "__main__":
+    main()
