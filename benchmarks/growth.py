@@ -3,13 +3,16 @@
     python benchmarks/growth.py [--most-runs 10000] [--most-parameters 1e8]
 
 The runs are synthetic: nobody trained them. Their numbers are made up here, written by the store
-itself into a folder that is deleted afterwards, and serve to time what reads them. `plan` is timed
-where no run is there, without the second that it measures steps; `status`, `collect` (the tables)
-and `report` where all are. Steps are timed as in `peers.py`.
+itself into a folder that is deleted afterwards, and serve to time what reads them: the commands
+`plan` where no run is there (half a second of it measures steps) and `status` where all are, then
+`collect`, the tables, and `report`, the page and its figures, whose sum is the command `report`.
+Steps are timed as in `peers.py`.
 """
 
 import argparse
+import contextlib
 import gc
+import io
 import math
 import statistics
 import tempfile
@@ -24,7 +27,7 @@ from contenders import CONTENDERS
 from peers import measure, models
 from recording import FOLDER, Recording
 
-from hypergradient.study import analyse, cli
+from hypergradient.study import analyse, cli, spec
 from hypergradient.study.report import write_report
 from hypergradient.study.spec import Run, Study
 from hypergradient.study.store import Store, append
@@ -34,22 +37,25 @@ EPOCHS = 10
 RATES = [float(f"1e{power}") for power in range(-9, 1)]
 PAIRS = {"SGD": "SGDHD", "Adam": "AdamHD"}
 
+STUDY = """
+title = "Synthetic runs"
+description = "Nobody trained these runs: their numbers are made up to time what reads them."
+tasks = ["digits-logreg"]
+seeds = {seeds}
+epochs = 10
+batch_size = 128
+[[methods]]
+names = "SGD-HD"
+grid = {{ lr = {rates}, hypergrad_lr = {betas} }}
+"""
 
-def study_of(runs: int) -> Study:
-    """Return a study of 10, 100, 1000, ... runs; the smaller ones are among the larger ones'."""
-    grid: dict[str, Any] = {"lr": RATES, "hypergrad_lr": RATES if runs >= 100 else [1e-4]}
-    return Study.model_validate(
-        {
-            "name": "synthetic",
-            "title": "Synthetic runs",
-            "description": "Nobody trained these runs: their numbers are made up to time this.",
-            "tasks": ["digits-logreg"],
-            "methods": [{"names": ["SGD-HD"], "grid": grid}],
-            "seeds": list(range(math.ceil(runs / 100))),
-            "epochs": EPOCHS,
-            "batch_size": 128,
-        }
-    )
+
+def write_study(runs: int, folder: Path) -> Path:
+    """Declare a study of 10, 100, 1000, ... runs."""
+    path = folder / "synthetic.toml"
+    betas, seeds = (RATES if runs >= 100 else [1e-4]), list(range(math.ceil(runs / 100)))
+    path.write_text(STUDY.format(rates=RATES, betas=betas, seeds=seeds), encoding="utf-8")
+    return path
 
 
 def make_up(run: Run, store: Store) -> None:
@@ -95,9 +101,9 @@ def record_of(epoch: int, loss: float, lr: float) -> EpochRecord:
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the median seconds of a few times, of one time if that is long, and the result."""
+    """Return the median seconds of three times, or of fewer if they are long, and the result."""
     samples, result = [], None
-    while not samples or (len(samples) < 3 and sum(samples) < 5):
+    while not samples or (len(samples) < 3 and sum(samples) < 2):
         gc.collect()
         began = time.perf_counter()
         result = work()
@@ -105,22 +111,34 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return statistics.median(samples), result
 
 
+def output(command: Callable[..., None], **options: Any) -> tuple[float, str]:
+    """Return the seconds of a command of the command line, and what it prints."""
+
+    def run() -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            command(**options)
+        return printed.getvalue()
+
+    return seconds(run)
+
+
 def harness(count: int) -> dict[str, float]:
     """Return the seconds of each of the harness's commands on that many runs."""
-    study = study_of(count)
     with tempfile.TemporaryDirectory() as name:
-        store = Store(Path(name))
-        plan, missing = seconds(lambda: store.missing(study.runs()))
-        if len(missing) != count:
-            raise RuntimeError(f"{len(missing)} runs instead of {count}")
+        path = write_study(count, Path(name))
+        study, store = spec.load(path), Store(Path(name) / "results")
+        options = {"study": str(path), "out": store.folder}
+        plan, printed = output(cli.plan, **options)
+        if f"{count} runs, 0 of them done" not in printed:
+            raise RuntimeError(printed)
         with mock.patch("os.fsync"):  # what made-up numbers do not need
-            for run in missing:
+            for run in study.runs():
                 make_up(run, store)
-        status, lines = seconds(lambda: list(cli.state_of(study, store, study.runs())))
-        if f"{count} done" not in lines[0]:
-            raise RuntimeError(lines[0])
-        collect, (runs, epochs) = seconds(lambda: collected(study, store))
-        report, _ = seconds(lambda: write_report(study, runs, epochs, store.folder))
+        status, printed = output(cli.status, **options)
+        if f"{count} done" not in printed:
+            raise RuntimeError(printed)
+        collect, tables = seconds(lambda: collected(study, store))
+        report, _ = seconds(lambda: write_report(study, *tables, store.folder))
     return {"plan": plan, "status": status, "collect": collect, "report": report}
 
 
