@@ -20,7 +20,7 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour on 2 cores
+bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour, 2 cores at rest
 	$(BIN)/python benchmarks/bench.py
 
 .venv/study: pyproject.toml
