@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pictures
-from contenders import CONTENDERS, Contender
+from contenders import ADD_BYTES, CONTENDERS
 from overhead import STARTS
+from peers import ADD
 from recording import read
 
 MODELS = {"logistic regression": "logistic regression", "MLP 64-100-100-10": "MLP"}
@@ -73,8 +74,8 @@ def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Itera
         f"Milliseconds a step on {count / 1e6:.1f} million float32 parameters in 62 tensors, and "
         "its ratio to torch's fused step of the same base update, there and on two small models, "
         "all interleaved. The floor is what the exact algorithm must move, in bytes a parameter "
-        "(`benchmarks/contenders.py` counts them), and what a step takes of the time in which an "
-        "in-place add would move that. Memory is the most that building the optimizer and three "
+        "(`benchmarks/contenders.py` counts them), and what a step takes of the time in which "
+        "in-place adds of the same round would move that. Memory is the most that building the optimizer and three "
         "steps hold beside parameters and gradients, in bytes a parameter. *published* is a port "
         "of the HD optimizers as their authors wrote them. gdtuo has no step of its own: its time "
         "is a whole training step minus one without an optimizer. In the last two groups other "
@@ -82,10 +83,11 @@ def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Itera
     )
     head = ["base", "optimizer", "ms", "/ fused", *(f"{m}, / fused" for m in MODELS.values())]
     yield ""
-    yield from table([*head, "floor", "/ floor", "memory"], list(peer_rows(rows, count)))
-    bandwidth = rows.get("add, bytes a second")
-    if bandwidth:
-        yield from ("", f"The in-place add moved {bandwidth / 1e9:.1f} GB/s.")
+    yield from table([*head, "floor", "/ floor", "memory"], list(peer_rows(rows)))
+    adds = [row[ADD]["seconds"] for key, row in rows.items() if key.startswith("large: ")]
+    if adds:
+        speed = ADD_BYTES * count / statistics.median(adds) / 1e9
+        yield from ("", f"The in-place add moved {speed:.1f} GB/s.")
     reasons = [
         f"- {c.kind}, {c.name}: {rows[key][c.name]['cannot_run']}"
         for c in CONTENDERS
@@ -95,8 +97,7 @@ def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Itera
         yield from ("", "Could not run:", "", *reasons)
 
 
-def peer_rows(rows: dict[str, Any], count: int) -> Iterator[Sequence[str]]:
-    bandwidth = rows.get("add, bytes a second")
+def peer_rows(rows: dict[str, Any]) -> Iterator[Sequence[str]]:
     for c in CONTENDERS:
         row = rows.get(f"large: {c.kind}", {}).get(c.name, {})
         if "ratio" not in row:
@@ -111,15 +112,9 @@ def peer_rows(rows: dict[str, Any], count: int) -> Iterator[Sequence[str]]:
             f"{row['ratio']:.2f}",
             *("–" if ratio is None else f"{ratio:.2f}" for ratio in small),
             "–" if c.floor is None else str(c.floor),
-            above_floor(c, row, bandwidth, count),
+            "–" if c.floor is None else f"{row['adds'] * ADD_BYTES / c.floor:.2f}",
             "–" if peak is None else f"{peak:.1f}",
         ]
-
-
-def above_floor(c: Contender, row: dict[str, float], bandwidth: float | None, count: int) -> str:
-    if c.floor is None or not bandwidth:
-        return "–"
-    return f"{row['seconds'] * bandwidth / (c.floor * count):.2f}"
 
 
 def throughput(part: str, content: dict[str, Any], folder: Path, base: Path) -> Iterator[str]:

@@ -23,13 +23,14 @@ from typing import Any
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler only counts bytes here
 
 import torch
-from contenders import CONTENDERS, Contender, Parameters, Step, plain
+from contenders import CONTENDERS, Contender, Parameters, Step, add, plain
 from recording import FOLDER, Recording
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 FILL_SECONDS = 0.01
-FLOAT = 4
+SMALL_ROUNDS = 3  # times as many rounds on small models, whose steps take no time
+ADD, PLAIN = "in-place add", "no optimizer"
 
 Shapes = list[tuple[int, ...]]
 
@@ -66,20 +67,6 @@ def timed(step: Step, times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
-def add_bandwidth(shapes: Shapes, rounds: int) -> float:
-    """Return the bytes a second of an in-place add, which reads two tensors and writes one."""
-    a, b = fresh(shapes), fresh(shapes)
-    moved = 3 * FLOAT * sum(p.numel() for p in a)
-
-    def add() -> None:
-        with torch.no_grad():
-            for x, y in zip(a, b, strict=True):
-                x.add_(y, alpha=1e-3)
-
-    add()
-    return moved / statistics.median(timed(add, 1) for _ in range(rounds))
-
-
 def peak_bytes(contender: Contender | None, shapes: Shapes) -> int:
     """Return the most bytes that building it and three steps hold beside p and g."""
     parameters = fresh(shapes)
@@ -99,7 +86,8 @@ def measure(contenders: Sequence[Contender], shapes: Shapes, rounds: int) -> dic
     """Measure contenders in turn, the first of which is the unit.
 
     Returns:
-        For each name seconds, ratio and its quartiles, or why it cannot run.
+        For each name seconds, ratio and its quartiles, and how many in-place adds it takes, or
+        why it cannot run; and the add's own seconds.
     """
     rows: dict[str, Any] = {}
     steps: dict[str, Step] = {}
@@ -117,28 +105,33 @@ def measure(contenders: Sequence[Contender], shapes: Shapes, rounds: int) -> dic
         else:
             steps[contender.name] = step
     whole = [c.name for c in contenders if c.whole and c.name in steps]
-    if whole:
-        steps["plain"] = plain(fresh(shapes))
-        timed(steps["plain"], 2)
+    for name, make in {ADD: add, **({PLAIN: plain} if whole else {})}.items():
+        steps[name] = make(fresh(shapes))
+        timed(steps[name], 2)
     times = {name: max(1, round(FILL_SECONDS / timed(step, 3))) for name, step in steps.items()}
     samples: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             samples[name].append(timed(step, times[name]))
     for name in whole:
-        pairs = zip(samples[name], samples["plain"], strict=True)
+        pairs = zip(samples[name], samples[PLAIN], strict=True)
         samples[name] = [all_of_it - without for all_of_it, without in pairs]
-    for name in samples.keys() - {"plain"}:
-        pairs = zip(samples[name], samples[contenders[0].name], strict=True)
-        ratios = [own / unit for own, unit in pairs]
+    for name in samples.keys() - {ADD, PLAIN}:
+        ratios = divided(samples[name], samples[contenders[0].name])
         low, middle, high = statistics.quantiles(ratios, n=4)
         rows[name] = {
             "seconds": statistics.median(samples[name]),
             "ratio": middle,
             "ratio_low": low,
             "ratio_high": high,
+            "adds": statistics.median(divided(samples[name], samples[ADD])),
         }
-    return {contender.name: rows[contender.name] for contender in contenders}
+    add_row = {ADD: {"seconds": statistics.median(samples[ADD])}}
+    return {contender.name: rows[contender.name] for contender in contenders} | add_row
+
+
+def divided(ours: list[float], theirs: list[float]) -> list[float]:
+    return [own / other for own, other in zip(ours, theirs, strict=True)]
 
 
 def memory(contenders: Sequence[Contender], shapes: Shapes) -> dict[str, float]:
@@ -166,19 +159,17 @@ def main() -> None:
     recording = Recording("peers", arguments.folder, **sizes, rounds=arguments.rounds)
     shapes = models(sizes["parameters"])
     for model, its_shapes in shapes.items():
+        rounds = arguments.rounds * (1 if model == "large" else SMALL_ROUNDS)
         for kind in dict.fromkeys(c.kind for c in CONTENDERS):
             of_kind = [c for c in CONTENDERS if c.kind == kind]
             recording.measure(
                 f"{model}: {kind}",
-                lambda who=of_kind, its=its_shapes: measure(who, its, arguments.rounds),
+                lambda who=of_kind, its=its_shapes, rounds=rounds: measure(who, its, rounds),
             )
             gc.collect()
     for kind in dict.fromkeys(c.kind for c in CONTENDERS):
         of_kind = [c for c in CONTENDERS if c.kind == kind]
         recording.measure(f"memory: {kind}", lambda who=of_kind: memory(who, shapes["large"]))
-    recording.measure(
-        "add, bytes a second", lambda: add_bandwidth(shapes["large"], arguments.rounds)
-    )
 
 
 if __name__ == "__main__":

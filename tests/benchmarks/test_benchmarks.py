@@ -90,6 +90,7 @@ def test_a_peer_that_fails_is_reported_and_others_are_measured() -> None:
     failing = contenders.Contender("SGD", "failing", "rate-free", broken, None)
     rows = peers.measure([unit, absent, failing], SHAPES, rounds=2)
     assert rows[unit.name]["ratio"] == 1
+    assert rows[unit.name]["adds"] > 0
     assert rows["absent"] == {"cannot_run": "no_such_package is not installed"}
     assert rows["failing"]["cannot_run"].startswith("TypeError: it wants another torch (")
 
@@ -164,7 +165,9 @@ def test_the_page_shows_every_part(tmp_path: Path) -> None:
     for kind in KINDS:
         of_kind = [c for c in contenders.CONTENDERS if c.kind == kind and not c.missing]
         for model in ("large", "logistic regression", "MLP 64-100-100-10"):
-            measured = {c.name: dict.fromkeys(PEER_ROW, 1.5) for c in of_kind}
+            measured = {c.name: dict.fromkeys(PEER_ROW, 1.5) for c in of_kind} | {
+                peers.ADD: {"seconds": 1.0}
+            }
             recorded("peers", tmp_path, f"{model}: {kind}", measured, parameters=100, threads=1)
     recorded(
         "throughput",
@@ -182,14 +185,14 @@ def test_the_page_shows_every_part(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     document.write(tmp_path, page)
     text = page.read_text()
-    assert "**SGDHD** | 1.5e+03 | 1.50 | 1.50 | 1.50 | 24" in text
+    assert "**SGDHD** | 1.5e+03 | 1.50 | 1.50 | 1.50 | 24 | 0.75 |" in text
     assert "- Ray Tune: no room" in text
     for name in ("peers", "throughput", "growth"):
         assert f"({name}.png)" in text
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
 
 
-PEER_ROW = ("seconds", "ratio", "ratio_low", "ratio_high")
+PEER_ROW = ("seconds", "ratio", "ratio_low", "ratio_high", "adds")
 
 
 def recorded(part: str, folder: Path, key: str, row: object, **settings: int) -> None:
