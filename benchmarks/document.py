@@ -75,9 +75,9 @@ def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Itera
         "its ratio to torch's fused step of the same base update, there and on two small models, "
         "all interleaved. The floor is what the exact algorithm must move, in bytes a parameter "
         "(`benchmarks/contenders.py` counts them), and what a step takes of the time in which "
-        "in-place adds of the same round would move that. Memory is the most that building the optimizer and three "
-        "steps hold beside parameters and gradients, in bytes a parameter. *published* is a port "
-        "of the HD optimizers as their authors wrote them. gdtuo has no step of its own: its time "
+        "in-place adds of the same round would move that. Memory is the most that building the "
+        "optimizer and three steps hold beside parameters and gradients, in bytes a parameter. "
+        "*published* is a port of the HD optimizers as their authors wrote them. gdtuo has no step of its own: its time "
         "is a whole training step minus one without an optimizer. In the last two groups other "
         "algorithms stand beside Adam and SGD; whether they train better is not asked here."
     )
