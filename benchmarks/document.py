@@ -77,9 +77,10 @@ def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Itera
         "(`benchmarks/contenders.py` counts them), and what a step takes of the time in which "
         "in-place adds of the same round would move that. Memory is the most that building the "
         "optimizer and three steps hold beside parameters and gradients, in bytes a parameter. "
-        "*published* is a port of the HD optimizers as their authors wrote them. gdtuo has no step of its own: its time "
-        "is a whole training step minus one without an optimizer. In the last two groups other "
-        "algorithms stand beside Adam and SGD; whether they train better is not asked here."
+        "*published* is a port of the HD optimizers as their authors wrote them. gdtuo has no step "
+        "of its own: its time is a whole training step minus one without an optimizer. Rate-free "
+        "and schedule-free optimizers are other algorithms, set beside the base update they start "
+        "from; whether they train better is not asked here."
     )
     head = ["base", "optimizer", "ms", "/ fused", *(f"{m}, / fused" for m in MODELS.values())]
     yield ""
@@ -207,8 +208,10 @@ def growth(part: str, content: dict[str, Any], folder: Path, base: Path) -> Iter
     yield from image("growth", "Cost over runs, parameters and workers", folder, base)
     yield (
         "Left, what commands take on a study of that many runs; these runs are synthetic (made up "
-        "and written by the store, nobody trained them). Middle, a step, all in 62 tensors. Right, "
-        "the grid above with one and with two worker processes. Grey is proportional."
+        "and written by the store, nobody trained them). `plan` includes half a second that "
+        "measures steps; `collect` and `report` together are the command `report`. Middle, a step, "
+        "all in 62 tensors. Right, the grid above with one and with two worker processes. Grey is "
+        "proportional."
     )
     yield ""
     runs = {int(key[5:]): row for key, row in rows.items() if key.startswith("runs ")}
