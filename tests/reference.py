@@ -165,10 +165,10 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
         cosine = 0.0 if norms == 0.0 else h / norms
         if o.granularity == "element":  # of two numbers, whose squares may be too small
             cosine = sign(g) * sign(u)
-        new = alpha * (1 + o.hypergrad_lr * cosine)
+        new, h = alpha * (1 + o.hypergrad_lr * cosine), cosine
         size = abs(alpha) * (1 + o.hypergrad_lr)
     s.rate.terms = size if math.isfinite(new) else abs(alpha)
-    if not math.isfinite(new):
+    if not math.isfinite(new) or h == 0.0:  # bounds are for moves
         return alpha
     if o.lr_bounds is not None:
         lower, upper = o.lr_bounds

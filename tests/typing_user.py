@@ -25,6 +25,7 @@ sgd = SGDHD(
     reduction="sum",
     product="direction",
     lr_bounds=(0.0, 1.0),
+    process_group=None,
 )
 adam = AdamHD(
     model.named_parameters(),
@@ -44,6 +45,7 @@ adam = AdamHD(
     reduction="mean",
     product="gradient",
     lr_bounds=None,
+    process_group=None,
 )
 adamw = AdamWHD(
     [
@@ -66,6 +68,7 @@ adamw = AdamWHD(
     reduction="sum",
     product="direction",
     lr_bounds=(0.0, float("inf")),
+    process_group=None,
 )
 
 

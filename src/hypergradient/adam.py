@@ -1,6 +1,7 @@
 """Adam and AdamW whose learning rate tunes itself."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from hypergradient.core import HypergradientOptimizer, plain, wants_fused
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import HALF
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class AdamHD(HypergradientOptimizer, torch.optim.Adam):
@@ -48,6 +52,10 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             which one tensor a parameter is kept.
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
+        process_group: of the ranks whose optimizers hold other parameters of the same model, as
+            those in a `ZeroRedundancyOptimizer` do: group and global rates follow from sums over
+            all of them. Not for plain DistributedDataParallel, nor for FSDP2, which need nothing.
+            It is no part of the state, and a copied or loaded optimizer has none.
 
     The rate is `param_groups[i]["lr"]` ("global", "group", "member") or `state[p]["lr"]` ("tensor",
     "element"), always a tensor; `lr_summary()` gives floats.
@@ -90,6 +98,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         reduction: str = "sum",
         product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+        process_group: "ProcessGroup | None" = None,
     ) -> None:
         groups, one = apart(params, lr)
         torch.optim.Adam.__init__(
@@ -108,6 +117,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             decoupled_weight_decay=decoupled_weight_decay,
         )
         self._equip(
+            process_group,
             lr=lr,
             hypergrad_lr=hypergrad_lr,
             rule=rule,
@@ -228,6 +238,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
         reduction: str = "sum",
         product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+        process_group: "ProcessGroup | None" = None,
     ) -> None:
         super().__init__(
             params,
@@ -248,6 +259,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
             reduction=reduction,
             product=product,
             lr_bounds=lr_bounds,
+            process_group=process_group,
         )
 
 

@@ -10,6 +10,7 @@ its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1}
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import overload
 
@@ -22,6 +23,7 @@ from hypergradient.options import Group
 from hypergradient.pieces import HALF, as_real, inner, inner_by_member, pieces, same_layout
 from hypergradient.rate import alpha_of
 from hypergradient.rules import RULES
+from hypergradient.sharding import Ranks, ranks_of
 
 Use = Callable[[Tensor, Tensor, Tensor], None]
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
@@ -50,8 +52,9 @@ class HypergradientOptimizer(RateKeeper):
             with torch.enable_grad():
                 loss = closure()
         self._take_writes()
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
-            self._adapt()
+        ranks = ranks_of(self)
+        with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
+            self._adapt(ranks)
             for group in self.param_groups:
                 self._descend(group)
         return loss
@@ -77,7 +80,7 @@ class HypergradientOptimizer(RateKeeper):
 
     # alpha_t = rule(alpha_{t-1}, h_t, beta)
 
-    def _adapt(self) -> None:
+    def _adapt(self, ranks: Ranks | None) -> None:
         pools: dict[Hashable, _Pool] = {}
         norms = any(RULES[group["rule"]].normalized for group in self.param_groups)
         for group in self.param_groups:
@@ -90,12 +93,29 @@ class HypergradientOptimizer(RateKeeper):
                 if group["granularity"] == "element":
                     self._visit(group, p, partial(_move_elements, group))
                 else:
-                    pool = pools.setdefault(_pool_of(group, p), _Pool(norms))
+                    key = _pool_of(group, p)
+                    if ranks is not None and not ranks.counts(group, p):
+                        key = "counted by another rank"
+                    pool = pools.setdefault(key, _Pool(norms))
                     self._visit(group, p, pool.add)
+        if ranks is not None:
+            self._total(pools, ranks)
+        self._move_shared(pools)
+
+    def _move_shared(self, pools: dict[Hashable, "_Pool"]) -> None:
         for group in self.param_groups:
             for key, alpha in self._shared_rates(group):
                 if key in pools:
                     _move(group, alpha, pools[key].hypergradient(group, alpha))
+
+    def _total(self, pools: dict[Hashable, "_Pool"], ranks: Ranks) -> None:
+        """Let the pools of rates that ranks share be sums over all of them."""
+        sums = {}
+        for group in filter(ranks.pools, self.param_groups):
+            for key, alpha in self._shared_rates(group):
+                sums[key] = pools.get(key, _Pool(norms=True)).sums(alpha)
+        for key, total in ranks.total(sums).items():
+            pools[key] = _Pool.of(total)
 
     def _refuse(self, group: Group, p: Tensor) -> None:
         """Refuse what torch's own class refuses, before anything is written."""
@@ -135,8 +155,9 @@ class HypergradientOptimizer(RateKeeper):
 
     def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
         if group["granularity"] == "tensor":
-            for p in with_gradient(group):
-                yield p, self.state[p]["lr"]
+            for p in group["params"]:
+                if "lr" in self.state.get(p, {}):
+                    yield p, self.state[p]["lr"]
         elif group["granularity"] != "element":
             yield _pool_of(group, None), alpha_of(group)
 
@@ -210,7 +231,23 @@ class _Pool:
         self.gu: list[Tensor] = []
         self.gg: list[Tensor] = []
         self.uu: list[Tensor] = []
-        self.count = 0
+        self.count: int | Tensor = 0
+
+    @classmethod
+    def of(cls, sums: Tensor) -> "_Pool":
+        """A pool of the sums that `sums` gave, of all ranks; without a gradient, not a number."""
+        pool = cls(norms=True)
+        gu, gg, uu, pool.count = sums.unbind()
+        pool.gu, pool.gg, pool.uu = [torch.where(pool.count == 0, torch.nan, gu)], [gg], [uu]
+        return pool
+
+    def sums(self, like: Tensor) -> Tensor:
+        """<g, u>, <g, g>, <u, u> and their number of elements, in the precision of a rate."""
+        count = torch.zeros_like(like) + self.count
+        terms = [
+            _total(t, like) if t else torch.zeros_like(like) for t in (self.gu, self.gg, self.uu)
+        ]
+        return torch.stack([*terms, count])
 
     def add(self, alpha: Tensor, g: Tensor, u: Tensor) -> None:
         product = inner_by_member if alpha.dim() else inner
@@ -246,13 +283,17 @@ def _move_elements(group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tens
 
 
 def _move(group: Group, alpha: Tensor, h: Tensor) -> None:
-    """Move alpha by the rule, within its bounds; not at all to where it would not be finite."""
+    """Move alpha by the rule, within its bounds; not at all to where it would not be finite.
+
+    Nor at h = 0, where a rate may be outside its bounds: a step at the rate 0 changes nothing, as
+    `torch.distributed.checkpoint` expects of the one by which it makes states.
+    """
     before = alpha.clone() if group["differentiable"] else alpha
     moved = RULES[group["rule"]].update(before, h, group["hypergrad_lr"])
-    finite = moved.isfinite()
+    moves = moved.isfinite() & (h != 0)
     if group["lr_bounds"] is not None:
         moved = moved.clamp(*group["lr_bounds"])
-    alpha.copy_(torch.where(finite, moved, before))
+    alpha.copy_(torch.where(moves, moved, before))
 
 
 def _total(terms: list[Tensor], like: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Options, rates and states of an optimizer: made, checked, copied, saved and loaded."""
 
+import math
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,11 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.options import Group, check, check_members
 from hypergradient.pieces import as_real
-from hypergradient.rate import Rate, alpha_of, is_rate, plain_groups
+from hypergradient.rate import Rate, alpha_of, is_written, plain_groups
+from hypergradient.sharding import check_process_group, local_part
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 State = dict[str, Tensor]
 
@@ -28,8 +33,12 @@ def apart(params: ParamsT, lr: float | Tensor) -> tuple[ParamsT, float | Tensor]
 class RateKeeper(Optimizer):
     """An optimizer that keeps learning rates, one a group, a tensor, an element or a member."""
 
-    def _equip(self, **options: Any) -> None:
+    process_group: "ProcessGroup | None" = None
+
+    def _equip(self, process_group: "ProcessGroup | None", **options: Any) -> None:
         """Add the learning rate's own options to what torch's constructor has set up."""
+        check_process_group(process_group)
+        self.process_group = process_group  # no option of a group: it cannot be saved
         self.defaults.update(options)
         for group in self.param_groups:
             self._check({**options, **group})
@@ -71,10 +80,11 @@ class RateKeeper(Optimizer):
     def _take_writes(self) -> None:
         """Take numbers that were put in the place of groups' rates."""
         for group in self.param_groups:
-            if not is_rate(group["lr"]) and not group["differentiable"]:
+            if is_written(group):
                 lr, group["lr"] = group["lr"], group["scheduled_lr"]
                 self._own(group)
-                group["lr"].fill_(lr if isinstance(lr, Tensor) else float(lr))
+                several = isinstance(lr, Tensor) and lr.dim() > 0
+                group["lr"].fill_(lr.as_subclass(Tensor) if several else float(lr))
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: plain tensors, as `state_dict` gives them."""
@@ -113,7 +123,8 @@ class RateKeeper(Optimizer):
         """Summarise the learning rates, at any granularity, for logging.
 
         Returns:
-            The "min", "median" and "max" of all rates: one a group, tensor, element or member.
+            The "min", "median" and "max" of all rates: one a group, tensor, element or member. Where
+            elements are spread over processes, of those that this one holds (NaN if none).
         """
         rates: list[Tensor] = []
         for group in self.param_groups:
@@ -121,8 +132,10 @@ class RateKeeper(Optimizer):
                 rates += [self.rate(group, p) for p in group["params"]]
             else:
                 rates.append(alpha_of(group))
-        rates = [as_real(lr).flatten().cpu().double() for lr in rates]
+        rates = [as_real(local_part(lr)).flatten().cpu().double() for lr in rates]
         every = torch.cat(rates).sort().values
+        if not every.numel():
+            return dict.fromkeys(("min", "median", "max"), math.nan)
         middle = every[(len(every) - 1) // 2] + every[len(every) // 2]
         return {"min": every[0].item(), "median": middle.item() / 2, "max": every[-1].item()}
 

@@ -27,11 +27,13 @@ class Rate(Tensor):
         alpha: the same memory as a plain tensor, for our own steps.
         group: the parameter group whose rate this is.
         optimizer: its optimizer.
+        scheduled: its group's `scheduled_lr`, for as long as it is this group's rate.
     """
 
     alpha: Tensor
     group: Group
     optimizer: "weakref.ref[Optimizer]"
+    scheduled: Tensor
 
     @classmethod
     def install(cls, optimizer: Optimizer, group: Group) -> None:
@@ -41,7 +43,8 @@ class Rate(Tensor):
         elsewhere, which is what torch's fused kernels take. Under `differentiable` the rate stays
         a plain tensor, with its graph.
         """
-        device = group["params"][0].device if group["params"] else torch.device("cpu")
+        params = [p for g in (group, *optimizer.param_groups) for p in g["params"]]
+        device = params[0].device if params else torch.device("cpu")
         dtype = torch.float64 if device.type == "cpu" else torch.float32
         lr = group["lr"]
         shape = (len(group["params"][0]),) if group["granularity"] == "member" else ()
@@ -61,6 +64,7 @@ class Rate(Tensor):
         group["lr"] = rate
         for name, start in (("scheduled_lr", alpha), ("lr_scale", torch.ones_like(alpha))):
             group[name] = group.get(name, start).to(alpha, copy=True)
+        rate.scheduled = group["scheduled_lr"]
         group.setdefault("closed_form_schedule", False)
 
     @torch.no_grad()
@@ -116,6 +120,10 @@ class Rate(Tensor):
         plain: Any = self.as_subclass(Tensor)
         return plain.__reduce_ex__(protocol)
 
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        """Be copied as a plain tensor, for the same reason."""
+        return self.as_subclass(Tensor).detach().clone()
+
     def __format__(self, spec: str) -> str:
         return format(self.as_subclass(Tensor), spec)
 
@@ -137,6 +145,16 @@ def alpha_of(group: Group) -> Tensor:
 def plain_groups(groups: list[Group]) -> list[Group]:
     """Groups as others may save them, with plain tensors for rates."""
     return [{**group, "lr": alpha_of(group)} for group in groups]
+
+
+def is_written(group: Group) -> bool:
+    """Whether somebody has put a number in the place of a group's rate, or an earlier rate back.
+
+    `torch.distributed.checkpoint` does both, around a step at the rate 0 that makes states.
+    """
+    if group["differentiable"]:
+        return False
+    return not is_rate(group["lr"]) or group["lr"].scheduled is not group["scheduled_lr"]
 
 
 def is_rate(lr: object) -> bool:

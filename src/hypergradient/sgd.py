@@ -1,6 +1,7 @@
 """SGD, with momentum or Nesterov momentum, whose learning rate tunes itself."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from hypergradient.gradients import dense_gradient, effective, with_gradient
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import as_real
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SGDHD(HypergradientOptimizer, torch.optim.SGD):
@@ -55,6 +59,10 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             which one tensor a parameter is kept.
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
+        process_group: of the ranks whose optimizers hold other parameters of the same model, as
+            those in a `ZeroRedundancyOptimizer` do: group and global rates follow from sums over
+            all of them. Not for plain DistributedDataParallel, nor for FSDP2, which need nothing.
+            It is no part of the state, and a copied or loaded optimizer has none.
 
     The rate is `param_groups[i]["lr"]` ("global", "group", "member") or `state[p]["lr"]` ("tensor",
     "element"), always a tensor; `lr_summary()` gives floats.
@@ -100,6 +108,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         reduction: str = "sum",
         product: str = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+        process_group: "ProcessGroup | None" = None,
     ) -> None:
         groups, one = apart(params, lr)
         super().__init__(
@@ -115,6 +124,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             fused=fused,
         )
         self._equip(
+            process_group,
             lr=lr,
             classical=classical,
             hypergrad_lr=hypergrad_lr,
