@@ -123,8 +123,8 @@ class RateKeeper(Optimizer):
         """Summarise the learning rates, at any granularity, for logging.
 
         Returns:
-            The "min", "median" and "max" of all rates: one a group, tensor, element or member. Where
-            elements are spread over processes, of those that this one holds (NaN if none).
+            The "min", "median" and "max" of all rates: one a group, tensor, element or member.
+            Where elements are spread over processes, of those held by this one (NaN if none).
         """
         rates: list[Tensor] = []
         for group in self.param_groups:

@@ -12,12 +12,11 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
-from training import mesh_of, whole
+from training import GRANULARITIES, mesh_of, whole
 
 from cases import (
     BETAS,
     CASES,
-    GRANULARITIES,
     NESTEROV,
     Case,
     Problem,
