@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hypergradient.study import StudyError
+from hypergradient.study.files import replacing, set_aside, sha256, write_whole
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from hypergradient.study.spec import Run, Study, Until
     from hypergradient.study.store import Store
+
+TABLES = ("runs.parquet", "runs.csv", "epochs.parquet", "epochs.csv")
+SUMS = "SHA256SUMS"
+"""The tables' checksums, as ``sha256sum --check`` reads them."""
+
+PART_ROWS = 50_000
 
 METRICS = {"train_loss": min, "valid_loss": min, "train_accuracy": max, "valid_accuracy": max}
 """Each metric and which of its values is the best."""
@@ -76,12 +86,15 @@ def tables(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     the last epoch or divergence, and ``censored`` is then true. In other studies all four are
     null.
     """
+    begun = store.begun()
     finished = [
-        (run, status)
+        run
         for run in study.runs()
-        if (status := store.status(run)) and (status["state"] == "failed" or store.whole(run))
+        if run.id in begun
+        and store.finished(run)
+        and store.ending(run) in {"done", "diverged", "failed"}
     ]
-    hypers = {key: value for run, _ in finished for key, value in run.hyper.items()} | {"lr": 0.0}
+    hypers = {key: value for run in finished for key, value in run.hyper.items()} | {"lr": 0.0}
     schema = {
         **IDENTITY_SCHEMA,
         **{
@@ -91,17 +104,42 @@ def tables(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         **SETTINGS_SCHEMA,
         **STATUS_SCHEMA,
     }
-    run_rows, epoch_rows = [], []
-    for run, status in finished:
-        records = store.records(run)
-        epoch_rows += [{"run_id": run.id} | record for record in records]
-        run_rows.append({"study": study.name, "scale": study.scale} | run_row(run, status, records))
-    return (
-        pl.DataFrame([{key: row.get(key) for key in schema} for row in run_rows], schema),
-        pl.DataFrame(
-            [{key: row.get(key) for key in EPOCHS_SCHEMA} for row in epoch_rows], EPOCHS_SCHEMA
-        ),
-    )
+    runs, epochs = Rows(schema), Rows(EPOCHS_SCHEMA)
+    for run in finished:
+        status, records = store.status(run) or {}, []
+        with suppress(StudyError):  # a run that failed may have damaged epochs besides
+            records = store.records(run)
+        epochs.add({"run_id": run.id} | record for record in records)
+        runs.add([{"study": study.name, "scale": study.scale} | run_row(run, status, records)])
+    return runs.table(), epochs.table()
+
+
+class Rows:
+    """Rows that become a table in parts, as a row in Python takes ten times its room in a table.
+
+    Args:
+        schema: The table's columns; what a row has besides is left out, what it lacks is null.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = dict(schema)
+        self.rows: list[list[Any]] = []
+        self.parts = [pl.DataFrame(schema=self.schema)]
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add rows at the end."""
+        self.rows += ([row.get(key) for key in self.schema] for row in rows)
+        if len(self.rows) >= PART_ROWS:
+            self._close_part()
+
+    def _close_part(self) -> None:
+        self.parts.append(pl.DataFrame(self.rows, self.schema, orient="row"))
+        self.rows = []
+
+    def table(self) -> pl.DataFrame:
+        """Return all rows."""
+        self._close_part()
+        return pl.concat(self.parts)
 
 
 def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -198,9 +236,32 @@ def tuned(
 
 
 def write_tables(runs: pl.DataFrame, epochs: pl.DataFrame, folder: Path) -> None:
-    """Write ``runs`` and ``epochs`` into ``folder``, each as Parquet and CSV."""
-    for name, table in (("runs", runs), ("epochs", epochs)):
-        for suffix, write in ((".parquet", table.write_parquet), (".csv", table.write_csv)):
-            partial = folder / f"{name}{suffix}.partial"
+    """Write ``runs`` and ``epochs`` into ``folder``, each as Parquet and CSV, and their sha256.
+
+    Of the tables that are there, those that are damaged are kept aside.
+    """
+    for path in damaged_tables(folder):
+        set_aside(path)
+    writers: tuple[Any, ...] = (
+        runs.write_parquet,
+        runs.write_csv,
+        epochs.write_parquet,
+        epochs.write_csv,
+    )
+    sums = []
+    for name, write in zip(TABLES, writers, strict=True):
+        with replacing(folder / name) as partial:
             write(partial)
-            partial.replace(folder / f"{name}{suffix}")
+            sums.append(f"{sha256(partial.read_bytes())}  {name}\n")
+    write_whole(folder / SUMS, "".join(sums))
+
+
+def damaged_tables(folder: Path) -> list[Path]:
+    """Return the tables that are not, to the byte, what was written."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    written = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    there = [folder / name for name in TABLES if name in written and (folder / name).is_file()]
+    return [path for path in there if sha256(path.read_bytes()) != written[path.name]]

@@ -7,13 +7,15 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from hypergradient.study import StudyError
+from hypergradient.study.files import DAMAGED, FULL, cannot_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import polars as pl
 
@@ -28,7 +30,8 @@ def stop(message: str, code: int = 2) -> NoReturn:
 
 
 def stop_for_extra(missing: ModuleNotFoundError) -> NoReturn:
-    stop(f"{missing.name} is not installed: pip install 'hypergradient[study]'")
+    extra = "cluster" if missing.name in {"dask", "distributed"} else "study"
+    stop(f"{missing.name} is not installed: pip install 'hypergradient[{extra}]'")
 
 
 try:
@@ -68,6 +71,14 @@ Name = Annotated[str, typer.Argument(help="A study's name, or the path of a .tom
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help='Train on a dask cluster: "local" to start one here, or HOST:PORT or a scheduler file '
+        "of one that runs. Results must be on a file system that its workers share.",
+        show_default=False,
+    ),
 ]
 
 
@@ -126,6 +137,7 @@ def run(
     data_dir: DataDir = None,
     out: Out = None,
     workers: Workers = None,
+    cluster: Cluster = None,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.execute import execute
@@ -142,7 +154,7 @@ def run(
     began = time.monotonic()
     try:
         with progress() as show:
-            execute(runs, store, workers=workers, data_dir=data_dir, report=show)
+            execute(runs, store, workers=workers, data_dir=data_dir, cluster=cluster, report=show)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)
@@ -168,11 +180,12 @@ def status(
     declared, store = declared_and_store(study, scale, out)
     runs = declared.runs()
     while True:
-        lines = list(state_of(declared, store, runs))
+        conditions = store.conditions(runs)
+        lines = list(state_of(declared, store, runs, conditions))
         if watch and sys.stdout.isatty():
             print("\033[2J\033[H", end="")
         print("\n".join(lines), flush=True)
-        if not watch or all(store.finished(run) for run in runs):
+        if not watch or not {"to do", "training"} & set(conditions.values()):
             return
         time.sleep(WATCH_SECONDS)
 
@@ -272,21 +285,38 @@ def heading(study: Study) -> str:
     return f"{study.name} at {study.scale} scale{time}" if study.scale else study.name
 
 
-def state_of(study: Study, store: Store, runs: list[Run]) -> Iterator[str]:
-    """Yield how far a study is: a line of counts, one for each run in training or failed."""
-    counts: dict[str, int] = {}
-    training = []
-    for one in runs:
-        ended = store.status(one)
-        if ended is None and not store.idle(one):
-            training.append(one)
-        state = ended["state"] if ended else "training" if one in training[-1:] else "to do"
-        counts[state] = counts.get(state, 0) + 1
+def state_of(
+    study: Study, store: Store, runs: list[Run], conditions: dict[str, str]
+) -> Iterator[str]:
+    """Yield how far a study is: a line of counts, and one for each thing that a person may act on.
+
+    Args:
+        study: The study.
+        store: Its results.
+        runs: Its runs.
+        conditions: Theirs, of ``Store.conditions``.
+    """
+    from hypergradient.study.analyse import damaged_tables
+
+    counts = Counter(conditions[one.id] for one in runs)
     shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     yield f"{heading(study)}: {len(runs)} runs: {shown}"
-    for one in training:
-        yield f"training: {in_full(one)}: {store.epochs_seen(one)} of {one.epochs} epochs"
-    yield from failures(store, runs)
+    for one in runs:
+        if conditions[one.id] == "training":
+            yield f"training: {in_full(one)}: {store.epochs_seen(one)} of {one.epochs} epochs"
+        if conditions[one.id] == "damaged":
+            yield f"damaged: {in_full(one)}: trained anew by the next command"
+    for table in damaged_tables(store.folder):
+        yield f"damaged: {table}: written anew by the next command"
+    aside = [*store.set_aside(), *store.folder.glob(f"*{DAMAGED}")]
+    if aside:
+        yield f"{len(aside)} damaged files were kept aside, such as {aside[0]}"
+    if others := len(conditions) - len(runs):
+        yield f"{others} runs in the folder are none of the study as it is now; they are not shown"
+    versions = store.versions(run for run in runs if conditions[run.id] in {"done", "diverged"})
+    if len(versions) > 1:
+        yield f"runs were made by several versions of torch: {', '.join(versions)}"
+    yield from failures(store, (run for run in runs if conditions[run.id] == "failed"))
 
 
 def in_full(run: Run) -> str:
@@ -300,7 +330,8 @@ def check_writable(out: Path) -> None:
     """Make the folder, or raise a ``StudyError`` if nothing can be written there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+        with tempfile.TemporaryFile(dir=out, buffering=0) as probe:
+            probe.write(b"x")  # a full disk may still take a name
     except OSError as error:
         raise StudyError(
             f"cannot write to {out}: {error.strerror}; choose another --out"
@@ -352,7 +383,7 @@ def show_beside_published(table: pl.DataFrame) -> None:
         print(line.format(**row))
 
 
-def failures(store: Store, runs: list[Run]) -> Iterator[str]:
+def failures(store: Store, runs: Iterable[Run]) -> Iterator[str]:
     """Yield a line for each run that failed."""
     for run in runs:
         status = store.status(run) or {}
@@ -367,6 +398,10 @@ def main() -> None:
         app()
     except StudyError as error:
         stop(str(error))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        stop(str(cannot_write(Path(error.filename or "the results"), error.errno)))
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hypergradient"):
             raise

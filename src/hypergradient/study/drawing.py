@@ -23,6 +23,8 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
+from hypergradient.study.files import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
@@ -133,9 +135,8 @@ def _write_below(figure: Figure, note: str) -> None:
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    part = target.with_name(f".{target.name}.part")
-    write(part)
-    part.replace(target)
+    with replacing(target) as partial:
+        write(partial)
 
 
 def blank(size: tuple[float, float]) -> Figure:

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypergradient.study import StudyError, tasks
+from hypergradient.study.files import FULL, cannot_write
 from hypergradient.study.store import Claim, Json, Store, append
 from hypergradient.study.units import ONE_BY_ONE, seat, units
 
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
 
+    from hypergradient.study.cluster import Crew
     from hypergradient.study.spec import Run
     from hypergradient.study.train import Training
 
 POLL_SECONDS = 0.1
+POLL_SHARE = 0.05
+"""The part of a core that watching may take, when looking at many runs is slow."""
+
 MOST_DEATHS = 3
 """A run whose process was killed this often without getting further is given up as failed."""
 
@@ -65,6 +70,7 @@ def execute(
     *,
     workers: int,
     data_dir: Path | None = None,
+    cluster: str | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> None:
@@ -75,25 +81,48 @@ def execute(
         store: Where results are and go.
         workers: Processes to use.
         data_dir: Where data files are.
+        cluster: The dask cluster to use instead, as ``--cluster`` names it.
         checkpoint_seconds: Time between two checkpoints of a run.
         report: Called several times a second.
+
+    Raises:
+        StudyError: Nothing can be written, the workers cannot work, or there is no such cluster.
     """
     unfinished = store.missing(runs)
-    for run in unfinished:
-        store.reopen(run)
     epochs = sum(run.epochs for run in runs)
-    team = Team(workers, store, data_dir, checkpoint_seconds)
+    team = team_for(cluster if unfinished else None, workers, store, data_dir, checkpoint_seconds)
     try:
+        for run in unfinished:
+            store.reopen(run)
         while True:
-            unfinished = [run for run in unfinished if not store.finished(run)]
-            left = sum(run.epochs - store.epochs_seen(run) for run in unfinished)
+            began = time.monotonic()
+            begun = store.begun()
+            unfinished = [r for r in unfinished if r.id not in begun or not store.finished(r)]
+            seen = sum(store.epochs_seen(run) for run in unfinished if run.id in begun)
+            left = sum(run.epochs for run in unfinished) - seen
+            looked = time.monotonic() - began
             report(Progress(len(runs), len(runs) - len(unfinished), epochs, epochs - left))
             if not unfinished:
                 return
             team.keep_busy(unfinished)
-            time.sleep(POLL_SECONDS)
+            time.sleep(max(POLL_SECONDS, looked / POLL_SHARE))
     finally:
         team.stop()
+
+
+def team_for(
+    cluster: str | None,
+    workers: int,
+    store: Store,
+    data_dir: Path | None,
+    checkpoint_seconds: float,
+) -> Team | Crew:
+    """Return who trains: processes of this machine, or a dask cluster's."""
+    if cluster is None:
+        return Team(workers, store, data_dir, checkpoint_seconds)
+    from hypergradient.study.cluster import Crew  # noqa: PLC0415  (an extra)
+
+    return Crew(cluster, workers, store, data_dir, checkpoint_seconds)
 
 
 class Team:
@@ -125,6 +154,9 @@ class Team:
         Raises:
             StudyError: A worker cannot work at all (a full disk, say), or each one is killed.
         """
+        for process in self.processes:
+            if process.exitcode in FULL:
+                raise cannot_write(self.store.folder, process.exitcode)
         killed = [process for process in self.processes if process.exitcode]
         self.processes = [process for process in self.processes if process.exitcode is None]
         self.killed = [*(self.killed if self.last_unfinished == len(unfinished) else []), *killed]
@@ -160,7 +192,12 @@ def be_worker(
     """Be a worker process, which its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
     signal.signal(signal.SIGTERM, leave)
-    work(runs, store, data_dir, checkpoint_seconds)
+    try:
+        work(runs, store, data_dir, checkpoint_seconds)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise SystemExit(error.errno) from error  # for the parent, who says it once
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving already
 
 
@@ -216,7 +253,9 @@ def train_claimed(
             train_run(run, claim, data_dir, checkpoint_seconds)
         else:
             train_together(claims, data_dir, checkpoint_seconds)
-    except Exception:  # noqa: BLE001  (the other runs go on)
+    except Exception as error:  # (the other runs go on)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         for run, claim in claims:
             if not store.finished(run):
                 claim.fail(traceback.format_exc())

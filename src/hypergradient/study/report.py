@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from hypergradient.study.drawing import LABELS, rate_colours, save
 from hypergradient.study.figures_schedules import COLOURS, label_of
+from hypergradient.study.files import write_whole
 from hypergradient.study.gallery import CURVES, GALLERY, shown
 from hypergradient.study.headline import headline
 from hypergradient.study.statistics import LOSSES, NEAR
@@ -96,9 +97,7 @@ def write_report(
         )
     )
     target = folder / "report.html"
-    part = folder / ".report.html.part"
-    part.write_text(html, encoding="utf-8")
-    part.replace(target)
+    write_whole(target, html)
     return target
 
 
@@ -124,6 +123,10 @@ def _problems(runs: pl.DataFrame) -> list[str]:
     problems = []
     if failed := (runs["status"] == "failed").sum():
         problems.append(f"{failed} of {runs.height} runs failed with an error and are left out.")
+    versions = runs["torch"].drop_nulls().value_counts().sort("torch")
+    if versions.height > 1:
+        shown = ", ".join(f"{version} ({count} runs)" for version, count in versions.iter_rows())
+        problems.append(f"Runs were made by several versions of torch: {shown}.")
     starts = runs.group_by("task", "seed").agg(pl.col("init_hash").drop_nulls().n_unique())
     if (starts["init_hash"] > 1).any():
         problems.append("Methods did not all start from the same weights.")

@@ -2,13 +2,15 @@
 
 ``runs/ID/`` holds ``run.json`` (the run), ``metrics.jsonl`` (a line an epoch, appended while it
 trains), ``checkpoint.pt`` of a longer run (see ``checkpoint``; removed when it ends),
-``status.json`` (renamed into place when it ends: that is what finished means), ``traceback.txt``
-of a run that failed, and ``lock``, held by the process that trains it: the operating system frees
-it when that process dies, however it dies.
+``status.json`` (renamed into place when it ends: that is what finished means; it has the sha256 of
+both), ``traceback.txt`` of a run that failed, and ``lock``, held by the process that trains it: the
+operating system frees it when that process dies, however it dies. What is found damaged is kept as
+``NAME.damaged``, and the run is trained anew.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypergradient.study import StudyError
+from hypergradient.study.files import DAMAGED, set_aside, sha256, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,16 +40,6 @@ def to_json(content: Json) -> str:
         for key, value in content.items()
     }
     return json.dumps(finite, allow_nan=False)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there with all its text or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def read_json(path: Path) -> Json | None:
@@ -93,7 +86,8 @@ class Claim:
 
     def finish(self, status: Json) -> None:
         """Declare the run finished. After this it is never trained again."""
-        write_whole(self.folder / "status.json", to_json(status))
+        digest = digest_of(status, (self.folder / "metrics.jsonl").read_bytes())
+        write_whole(self.folder / "status.json", to_json(status | {"sha256": digest}))
         self.checkpoint.unlink(missing_ok=True)
 
     def fail(self, traceback: str) -> None:
@@ -103,6 +97,12 @@ class Claim:
         write_whole(self.folder / "status.json", to_json({"state": "failed", "error": error}))
 
 
+def digest_of(status: Json, metrics: bytes) -> str:
+    """Return the sha256 of how a run ended and of all its epochs, as they are on the disk."""
+    rest = {key: value for key, value in status.items() if key != "sha256"}
+    return sha256(to_json(rest).encode(), metrics)
+
+
 def append(metrics: IO[str], record: EpochRecord) -> Json:
     """Add an epoch's line, visible to other processes at once, and return what it says."""
     line = to_json(asdict(record))
@@ -110,6 +110,41 @@ def append(metrics: IO[str], record: EpochRecord) -> Json:
     metrics.flush()
     content: Json = json.loads(line)
     return content
+
+
+def take(file: IO[bytes], kind: int) -> bool:
+    """Take a lock on a file until it is closed, and return whether nobody was in the way.
+
+    Raises:
+        StudyError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:  # EACCES: as NFS may say it
+            return False
+        raise StudyError(
+            f"{file.name} cannot be locked ({error.strerror}): "
+            "put the results on a file system that has flock"
+        ) from error
+    return True
+
+
+@contextmanager
+def held(path: Path) -> Iterator[IO[bytes]]:
+    """Make a file and hold its lock while the block runs."""
+    with path.open("wb") as file:
+        take(file, fcntl.LOCK_EX)
+        yield file
+
+
+def free(path: Path) -> bool:
+    """Return whether no process holds a file's lock, or it is not there. Nothing is written."""
+    try:
+        with path.open("rb") as file:
+            return take(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return True
 
 
 class Store:
@@ -125,6 +160,12 @@ class Store:
     def folder_of(self, run: Run) -> Path:
         """Return the run's directory, which may not exist yet."""
         return self.folder / "runs" / run.id
+
+    def begun(self) -> set[str]:
+        """Return the ids of all runs in the folder, of this study or another: one look at it."""
+        with suppress(FileNotFoundError), os.scandir(self.folder / "runs") as entries:
+            return {entry.name for entry in entries}
+        return set()
 
     def finished(self, run: Run) -> bool:
         """Return whether the run has ended: done, diverged or failed."""
@@ -168,14 +209,12 @@ class Store:
         if not folder.is_dir() or not self.idle(run):
             return {}
         files = [path for path in folder.iterdir() if path.name != "lock"]
-        status = self.status(run)
-        if status is not None and status.get("state") == "failed":
-            return {"failed": files}
-        if self.finished(run) and not self.whole(run):
-            return {"damaged": files}
-        if not self.finished(run):
+        condition = self.condition(run)
+        if condition in {"failed", "damaged"}:
+            return {condition: files}
+        if condition == "to do":
             return {"unfinished": files} if files else {}
-        spare = [path for path in files if path.suffix in {".pt", ".partial"}]
+        spare = [path for path in files if path.suffix in {".pt", ".partial", DAMAGED}]
         return {"done, with spare files": spare} if spare else {}
 
     def remove(self, run: Run, files: Iterable[Path]) -> None:
@@ -186,32 +225,72 @@ class Store:
                 for path in sorted(files, key=lambda path: path.name != "status.json"):
                     path.unlink(missing_ok=True)
 
-    def whole(self, run: Run) -> bool:
-        """Return whether the run is done or diverged with all its epochs readable."""
+    def condition(self, run: Run) -> str:
+        """Return "done", "diverged", "failed", "damaged", "training" or "to do"."""
+        if not self.finished(run):
+            return "to do" if self.idle(run) else "training"
+        return self.ending(run)
+
+    def ending(self, run: Run) -> str:
+        """Return "done", "diverged", "failed" or "damaged", of a run that has ended."""
         status = self.status(run)
-        if status is None or status.get("state") not in {"done", "diverged"}:
-            return False
-        with suppress(StudyError):
-            return len(self.records(run)) == status.get("records")
+        state = str((status or {}).get("state"))
+        if status is None or state not in {"done", "diverged", "failed"}:
+            return "damaged"
+        return state if state == "failed" or self.intact(run, status) else "damaged"
+
+    def intact(self, run: Run, status: Json) -> bool:
+        """Return whether a run's status and epochs are, to the byte, what its worker wrote."""
+        with suppress(OSError, StudyError):
+            if "sha256" in status:
+                metrics = (self.folder_of(run) / "metrics.jsonl").read_bytes()
+                return bool(status["sha256"] == digest_of(status, metrics))
+            return len(self.records(run)) == status.get("records")  # by an earlier version
         return False
+
+    def conditions(self, runs: Iterable[Run]) -> dict[str, str]:
+        """Return the condition of each run by its id, and "other" of runs of other studies."""
+        begun = self.begun()
+        return dict.fromkeys(begun, "other") | {
+            run.id: self.condition(run) if run.id in begun else "to do" for run in runs
+        }
+
+    def set_aside(self) -> list[Path]:
+        """Return the damaged files of runs that have been kept aside."""
+        return sorted((self.folder / "runs").glob(f"*/*{DAMAGED}"))
+
+    def versions(self, runs: Iterable[Run]) -> list[str]:
+        """Return the versions of torch that made runs."""
+        return sorted({str((self.status(run) or {}).get("torch")) for run in runs})
+
+    def whole(self, run: Run) -> bool:
+        """Return whether the run is done or diverged, and all of it readable."""
+        return self.finished(run) and self.ending(run) in {"done", "diverged"}
 
     def missing(self, runs: Iterable[Run]) -> list[Run]:
         """Return the runs to train: not finished, failed at an earlier time, or damaged since."""
-        return [run for run in runs if not self.whole(run)]
+        begun = self.begun()
+        return [run for run in runs if run.id not in begun or not self.whole(run)]
 
     def reopen(self, run: Run) -> None:
-        """Forget how a run ended, so that it is trained again; not one that is being trained."""
+        """Forget how a run ended, so that it is trained again; not one that is being trained.
+
+        What is damaged is kept aside.
+        """
+        if not self.finished(run):
+            return
         with self.lock(run) as lock:
-            if lock and not self.whole(run):
+            if lock and self.finished(run) and (how := self.ending(run)) in {"failed", "damaged"}:
                 lock.truncate(0)
-                (self.folder_of(run) / "status.json").unlink(missing_ok=True)
+                status = self.folder_of(run) / "status.json"
+                if how == "damaged":
+                    set_aside(self.folder_of(run) / "metrics.jsonl")
+                    set_aside(status)
+                status.unlink(missing_ok=True)
 
     def idle(self, run: Run) -> bool:
-        """Return whether no process is training the run."""
-        if not self.folder_of(run).is_dir():
-            return True
-        with self.lock(run) as lock:
-            return lock is not None
+        """Return whether no process is training the run. Nothing is written."""
+        return free(self.folder_of(run) / "lock")
 
     def deaths(self, run: Run) -> int:
         """Return how often a run's process was killed since it got further, if it is idle."""
@@ -225,12 +304,7 @@ class Store:
         folder = self.folder_of(run)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("ab", buffering=0) as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield lock
+            yield lock if take(lock, fcntl.LOCK_EX) else None
 
     @contextmanager
     def claim(self, run: Run) -> Iterator[Claim | None]:
@@ -249,8 +323,9 @@ class Store:
             deaths = os.fstat(lock.fileno()).st_size
             lock.write(b"x")
             folder = self.folder_of(run)
-            write_whole(folder / "run.json", json.dumps(run.model_dump(mode="json"), indent=1))
             try:
-                yield Claim(folder, deaths, lock)
+                write_whole(folder / "run.json", json.dumps(run.model_dump(mode="json"), indent=1))
+                # Having written there, NFS sees what others have: the look above can be stale.
+                yield None if self.finished(run) else Claim(folder, deaths, lock)
             finally:
                 lock.truncate(0)

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from hypergradient.study.files import write_whole
 from hypergradient.study.landscape import tables
 from hypergradient.study.landscape.figures import NAMES, heights
 from hypergradient.study.landscape.methods import METHODS
@@ -74,9 +75,7 @@ def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
         plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
     )
     target = folder / "landscape.html"
-    part = folder / ".landscape.html.part"
-    part.write_text(html, encoding="utf-8")
-    part.replace(target)
+    write_whole(target, html)
     return target
 
 

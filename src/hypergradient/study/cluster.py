@@ -1,0 +1,213 @@
+"""Missing runs to a dask cluster that exists or is started: each run is a task.
+
+The scheduler says which worker gets a run, the store's locks who may train it, and its files
+whether it is finished. So workers may join and leave at any time, and what dask says of a task
+matters little: a run that is not finished when its task is over is handed out again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import distributed as untyped
+from distributed.scheduler import KilledWorker
+
+from hypergradient.study import StudyError, data, tasks
+from hypergradient.study.execute import MOST_DEATHS
+from hypergradient.study.store import Store
+from hypergradient.study.trainer import Order, train
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hypergradient.study.spec import Run
+
+distributed: Any = untyped
+
+LOCAL = "local"
+
+SCHEDULER_SECONDS = 10.0
+"""How long a scheduler may take to answer, or to come back."""
+
+WORKER_SECONDS = 10.0
+"""After which a person is told that no worker has come yet."""
+
+REST_SECONDS = 1.0
+"""Before a run that came back unfinished is handed out again: most often another has it."""
+
+WINDOW = 1000
+"""The most tasks that the scheduler knows at a time."""
+
+
+def connect(cluster: str, workers: int, held: ExitStack) -> Any:
+    """Return a client of a cluster, which ``held`` closes.
+
+    Args:
+        cluster: "local", HOST:PORT, or the path of a scheduler file.
+        workers: The size of a local cluster.
+        held: What ends with the command.
+
+    Raises:
+        StudyError: It names no cluster, or none that answers.
+    """
+    where: dict[str, Any]
+    if cluster == LOCAL:
+        local = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None
+        )
+        where = {"address": held.enter_context(local)}
+    elif re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}", cluster):
+        where = {"address": cluster}
+    elif Path(cluster).is_file():
+        where = {"scheduler_file": cluster}
+    else:
+        raise StudyError(
+            f"--cluster {cluster!r} is not local, nor HOST:PORT, nor a scheduler file that is there"
+        )
+    try:
+        return held.enter_context(
+            distributed.Client(**where, timeout=SCHEDULER_SECONDS, set_as_default=False)
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StudyError(
+            f"no dask scheduler answers at {cluster} in {SCHEDULER_SECONDS:.0f} s: "
+            "is it running, of this version of dask, and reachable from here?"
+        ) from error
+
+
+class Crew:
+    """The workers of a dask cluster, for one command.
+
+    Args:
+        cluster: As ``--cluster`` names it.
+        workers: The size of a local cluster.
+        store: Where results go, on a file system that the workers share.
+        data_dir: Where data files are, for the workers; by default the folder that
+            ``HYPERGRADIENT_DATA_DIR`` names here.
+        checkpoint_seconds: Time between two checkpoints of a run.
+
+    Raises:
+        StudyError: There is no such cluster.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        workers: int,
+        store: Store,
+        data_dir: Path | None,
+        checkpoint_seconds: float,
+    ) -> None:
+        for name in ("", ".client", ".nanny", ".scheduler", ".worker", ".core", ".comm"):
+            logging.getLogger(f"distributed{name}").setLevel(logging.CRITICAL)
+        named = data_dir or os.environ.get(data.ENVIRONMENT_VARIABLE)
+        store.folder.mkdir(parents=True, exist_ok=True)
+        self.cluster = cluster
+        self.order = Order(Store(store.folder.resolve()), Path(named).resolve() if named else None)
+        self.order = replace(self.order, checkpoint_seconds=checkpoint_seconds)
+        self.held = ExitStack()
+        with ExitStack() as held:  # closed if this fails
+            self.client = connect(cluster, workers, held)
+            held.enter_context(self.order.stands())
+            self.held = held.pop_all()
+        self.began = time.monotonic()
+        self.resources: dict[str, float] | None = None
+        self.there = self.told = False
+        self.futures: dict[str, Any] = {}  # by run
+        self.rest_until: dict[str, float] = {}
+        self.handed_out = 0
+        self.killed = 0  # tasks whose workers died, since a run was last finished
+        self.last_unfinished = 0
+
+    def keep_busy(self, unfinished: Sequence[Run]) -> None:
+        """Take back the tasks that are over, and hand out runs that are in none.
+
+        Raises:
+            StudyError: The scheduler is gone, or the workers cannot work.
+        """
+        if self.client.status in {"closing", "closed"}:
+            raise StudyError(
+                f"the dask scheduler {self.cluster} is gone, with {len(unfinished)} runs to do: "
+                "the same command resumes, once there is one again"
+            )
+        if self.client.status != "running":
+            return  # it looks for the scheduler, which may come back
+        if len(unfinished) != self.last_unfinished:
+            self.last_unfinished, self.killed = len(unfinished), 0
+        with suppress(OSError):  # the connection breaks just now
+            if self.workers_are_there():
+                self.take_back()
+                self.hand_out(unfinished)
+
+    def workers_are_there(self) -> bool:
+        """Return whether any has come yet; the first says what a run takes: a GPU, if it has one.
+
+        A person is told of a long wait, once.
+        """
+        if not self.there:
+            workers = self.client.scheduler_info()["workers"].values()
+            self.there = bool(workers)
+            if any(worker["resources"].get("GPU") for worker in workers):
+                self.resources = {"GPU": 1}
+            if not self.there and not self.told and time.monotonic() - self.began > WORKER_SECONDS:
+                self.told = True
+                print(f"no worker has joined {self.cluster} yet; waiting", flush=True)
+        return self.there
+
+    def take_back(self) -> None:
+        """Forget the tasks that are over, so that dask never does them again."""
+        for run_id, future in list(self.futures.items()):
+            if not future.done():
+                continue
+            del self.futures[run_id]
+            self.rest_until[run_id] = time.monotonic() + REST_SECONDS
+            if future.status == "error":
+                self.judge(future.exception())
+            future.release()
+
+    def judge(self, error: BaseException | None) -> None:
+        """Raise a ``StudyError`` unless an error is but the death of workers."""
+        if not isinstance(error, KilledWorker):
+            raise StudyError(f"a worker of {self.cluster} cannot work: {error}")
+        self.killed += 1
+        if self.killed > MOST_DEATHS:
+            raise StudyError(f"the workers of {self.cluster} die again and again: {error}")
+
+    def hand_out(self, unfinished: Sequence[Run]) -> None:
+        """Make tasks of runs that are in none, those of one data set together."""
+        now = time.monotonic()
+        ready = [
+            run
+            for run in unfinished
+            if run.id not in self.futures and self.rest_until.get(run.id, 0) <= now
+        ]
+        if not ready or len(self.futures) > WINDOW // 2:
+            return
+        first = {run.task: place for place, run in reversed([*enumerate(ready)])}
+        datasets: dict[Any, int] = {}
+        for task in sorted(first, key=lambda task: first[task]):
+            datasets.setdefault(tasks.find(task).dataset, len(datasets))
+        ready.sort(key=lambda run: datasets[tasks.find(run.task).dataset])
+        ready = ready[: WINDOW - len(self.futures)]
+        keys = [f"train-{self.order.id}-{self.handed_out + i}" for i in range(len(ready))]
+        self.handed_out += len(ready)
+        futures = self.client.map(
+            train,
+            [[run] for run in ready],
+            order=self.order,
+            key=keys,
+            pure=False,
+            resources=self.resources,
+        )
+        self.futures |= {run.id: future for run, future in zip(ready, futures, strict=True)}
+
+    def stop(self) -> None:
+        """Let go of the cluster; what its workers were training stays unfinished."""
+        self.held.close()
