@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-integrations lint bench clean
+.PHONY: demo test test-integrations lint bench faults bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -22,6 +22,12 @@ lint: .venv/dev  ## style and types
 
 bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour, 2 cores at rest
 	$(BIN)/python benchmarks/bench.py
+
+faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
+	$(BIN)/python benchmarks/faults.py
+
+bench-cluster: .venv/dev  ## how studies scale on a dask cluster, and what 10,000 runs cost
+	$(BIN)/python benchmarks/cluster.py
 
 .venv/study: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,11 +1,12 @@
 """A small study on real data, as its author would write it."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hypergradient.study import spec
+from hypergradient.study import cli, data, spec
 
 SMALL = """
 title = "Small"
@@ -38,3 +39,20 @@ def study_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def small(study_file: Callable[..., Path]) -> spec.Study:
     return spec.load(study_file())
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Call the command line in this process; give its exit code, output and complaint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(data.ENVIRONMENT_VARIABLE, raising=False)
+    data.load.cache_clear()
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hypergradient", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        shown = capsys.readouterr()
+        return end.value.code or 0, shown.out, shown.err
+
+    return call

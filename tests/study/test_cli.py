@@ -7,29 +7,12 @@ import sys
 import polars as pl
 import pytest
 
-from hypergradient.study import cli, data, progress, spec
+from hypergradient.study import cli, progress, spec
 from hypergradient.study import execute as engine
 from hypergradient.study.store import Store
 
 BUILT_IN = spec.BUILT_IN.glob("*.toml")
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process; give its exit code, output and complaint."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(data.ENVIRONMENT_VARIABLE, raising=False)
-    data.load.cache_clear()
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hypergradient", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        shown = capsys.readouterr()
-        return end.value.code or 0, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

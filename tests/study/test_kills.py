@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
+from processes import Forked, Ledger, numbers, record, wait_until
 
 from hypergradient.study import execute as engine
 from hypergradient.study import spec
 from hypergradient.study.store import Store
 
+CHECKPOINT_SECONDS = 0.1
 COMMAND = """
 import sys
 from pathlib import Path
@@ -26,87 +29,106 @@ if __name__ == "__main__":
 
 
 def start(study, out):
+    """Start a command as a person does: a new interpreter, which spawns its workers."""
     script = out.with_name("command.py")
     script.write_text(COMMAND)
     return subprocess.Popen([sys.executable, script, study, out], start_new_session=True)
 
 
-def children(pid):
-    """Worker processes, and multiprocessing's resource tracker."""
-    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def be_command(study, out):
+    runs = spec.load(Path(study)).runs()
+    engine.execute(runs, Store(out), workers=2, checkpoint_seconds=CHECKPOINT_SECONDS)
 
 
-def finished_at(store, runs):
-    """When each finished run's status was written: another time is a repetition."""
-    paths = {run.id: store.folder_of(run) / "status.json" for run in runs}
-    return {run: path.stat().st_mtime_ns for run, path in paths.items() if path.exists()}
+def fork(study, out):
+    return Forked(be_command, study, out)
 
 
-def numbers(store, runs):
-    return {
-        run.id: [{k: v for k, v in line.items() if k != "seconds"} for line in store.records(run)]
-        for run in runs
-    }
+def workers_of(pid):
+    """Worker processes, without multiprocessing's resource tracker."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    lines = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
+    return [child for child, line in lines.items() if b"resource_tracker" not in line]
 
 
-def wait_until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
-def kill_at_random(study, out, kills, seed):
+def kill_at_random(start, study, out, kills, chance, delay):
     """Run a study, killing all, the command or a worker, and count what came of it."""
     store, runs = Store(out), spec.load(study).runs()
-    chance = random.Random(seed)  # noqa: S311
-    before: dict[str, int] = {}
-    counts = {"kills": 0, "commands": 0, "repeated": 0, "lost": 0, "checkpoints": 0}
+    ledger = Ledger(store, runs)
+    counts = dict.fromkeys(["all", "command", "worker"], 0)
+    commands = checkpoints = 0
 
     def progress():
-        return sum(store.epochs_seen(run) for run in runs), len(finished_at(store, runs))
-
-    def compare():
-        now = finished_at(store, runs)
-        counts["repeated"] += sum(now[run] != before[run] for run in before.keys() & now.keys())
-        counts["lost"] += len(before.keys() - now.keys())
-        whole = {run.id for run in runs if store.whole(run)}
-        before.update({run: at for run, at in now.items() if run in whole})
+        return sum(store.epochs_seen(run) for run in runs), len(store.missing(runs))
 
     while store.missing(runs):
-        counts["commands"] += 1
+        commands += 1
         with start(study, out) as command:
-            while counts["kills"] < kills and command.poll() is None:
+            while sum(counts.values()) < kills and command.poll() is None:
                 seen = progress()
                 wait_until(lambda: progress() != seen or command.poll() is not None)  # noqa: B023
-                if not counts["kills"]:  # the first comes when there is something to go on from
+                if not commands and not checkpoints:  # the first has something to go on from
                     wait_until(lambda: any(out.glob("runs/*/checkpoint.pt")))
-                time.sleep(chance.uniform(0, 0.3) if counts["kills"] else 0)
+                time.sleep(chance.uniform(0, delay))
                 if command.poll() is not None:
                     break
-                counts["checkpoints"] += sum(1 for _ in out.glob("runs/*/checkpoint.pt"))
-                counts["kills"] += 1
-                kind = chance.choice(["all", "command", "worker"])
+                checkpoints += sum(1 for _ in out.glob("runs/*/checkpoint.pt"))
+                kind = chance.choice([*counts])
+                victims = workers_of(command.pid)
+                if kind == "worker" and not victims:
+                    continue
+                counts[kind] += 1
                 if kind == "worker":
-                    os.kill(chance.choice(children(command.pid)[1:]), signal.SIGKILL)
+                    os.kill(chance.choice(victims), signal.SIGKILL)
                 else:
                     {"all": os.killpg, "command": os.kill}[kind](command.pid, signal.SIGKILL)
                     command.wait()
         wait_until(lambda: all(store.idle(run) for run in runs))  # workers leave with their parent
-        compare()
-        assert counts["commands"] < kills + 10
-    return counts
+        ledger.look()
+        assert commands < kills + 10
+    assert ledger.lost == ledger.repeated == 0
+    return counts, checkpoints
+
+
+KILLED = {
+    "all": "a command and its workers",
+    "command": "a command",
+    "worker": "a worker",
+}
+
+
+def record_kills(counts):
+    said = "none: the same command resumes"
+    for kind, times in counts.items():
+        message = "none: another takes its place" if kind == "worker" else said
+        record(f"kill -9 of {KILLED[kind]}", times, 0, 0, message)
 
 
 def test_killed_at_random_moments(study_file, tmp_path):
-    study = study_file(epochs=150)
-    counts = kill_at_random(study, tmp_path / "out", kills=3, seed=0)
-    assert counts["kills"] == 3
-    assert counts["repeated"] == counts["lost"] == 0
-    assert counts["checkpoints"] > 0
+    study, out = study_file(epochs=150), tmp_path / "out"
+    counts, checkpoints = kill_at_random(start, study, out, 3, random.Random(0), 0.3)  # noqa: S311
+    assert sum(counts.values()) == 3
+    assert checkpoints > 0
     runs, undisturbed = spec.load(study).runs(), Store(tmp_path / "undisturbed")
     engine.work(runs, undisturbed, None)
-    assert numbers(Store(tmp_path / "out"), runs) == numbers(undisturbed, runs)
+    assert numbers(Store(out), runs) == numbers(undisturbed, runs)
+    record_kills(counts)
+
+
+def test_killed_forty_times(study_file, tmp_path):
+    """The same study in folder after folder, until there have been that many kills."""
+    study, chance, kills = study_file(epochs=60), random.Random(1), 0  # noqa: S311
+    runs, undisturbed = spec.load(study).runs(), Store(tmp_path / "undisturbed")
+    engine.work(runs, undisturbed, None)
+    for attempt in count():
+        out = tmp_path / f"out{attempt}"
+        counts, _ = kill_at_random(fork, study, out, 40 - kills, chance, 0.1)
+        kills += sum(counts.values())
+        assert numbers(Store(out), runs) == numbers(undisturbed, runs)
+        record_kills(counts)
+        if kills == 40:
+            break
+        assert attempt < 40
 
 
 class Stop(BaseException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -250,9 +251,10 @@ def write_tables(runs: pl.DataFrame, epochs: pl.DataFrame, folder: Path) -> None
     )
     sums = []
     for name, write in zip(TABLES, writers, strict=True):
+        write(content := BytesIO())
         with replacing(folder / name) as partial:
-            write(partial)
-            sums.append(f"{sha256(partial.read_bytes())}  {name}\n")
+            partial.write_bytes(content.getbuffer())  # here a full disk is an OSError
+        sums.append(f"{sha256(content.getbuffer())}  {name}\n")
     write_whole(folder / SUMS, "".join(sums))
 
 

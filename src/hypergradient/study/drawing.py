@@ -109,7 +109,7 @@ def save(figure: Figure, table: pl.DataFrame, folder: Path, name: str, note: str
         figure.set_layout_engine("none")  # it is laid out: not again for each format
         _replace(folder / f"{name}.pdf", lambda part: figure.savefig(part, format="pdf", **undated))
         _replace(folder / f"{name}.png", lambda part: figure.savefig(part, format="png", dpi=300))
-    _replace(folder / f"{name}.csv", table.write_csv)
+    _replace(folder / f"{name}.csv", lambda part: part.write_text(table.write_csv()))
 
 
 def _write_below(figure: Figure, note: str) -> None:

@@ -49,7 +49,7 @@ def set_aside(path: Path) -> None:
         path.replace(path.with_name(path.name + DAMAGED))
 
 
-def sha256(*parts: bytes) -> str:
+def sha256(*parts: bytes | memoryview) -> str:
     """Return the sha256 of what ``parts`` are together, 64 hex digits."""
     digest = hashlib.sha256()
     for part in parts:

@@ -1,9 +1,9 @@
 """What a dask worker does: it hands each run to a training process of its own.
 
-There is one such process for each of the worker's threads, as torch's random generator and threads
-are a process's own; it stays for the command's next run, with the data in memory. It claims runs by
+There are as many such processes as runs at a time, as torch's random generator is a process's own;
+they stay for the command's next runs, with the data in memory. They claim runs by
 the store's locks, like any other worker, so that a task which dask hands out twice trains nothing
-twice, and it leaves when the dask worker or the command that ordered the work is gone.
+twice, and they leave when the dask worker or the command that ordered the work is gone.
 """
 
 from __future__ import annotations
@@ -143,21 +143,31 @@ class Trainer:
         self.process.terminate()
         self.process.join(PATIENCE_SECONDS)
         self.process.kill()
+        self.process.join()
 
 
-_trainers: dict[int, Trainer] = {}  # by thread
+_free: list[Trainer] = []
 
 
 def train(runs: Sequence[Run], order: Order) -> None:
-    """Train runs in this thread's process. This is the task that dask hands to a worker."""
-    me = threading.get_ident()
-    trainer = _trainers.get(me)
-    if trainer is not None and trainer.order.id != order.id:  # code may have changed since
+    """Train runs in a process of this worker. This is the task that dask hands to it."""
+    trainer = take_free(order) or Trainer(order)
+    try:
+        trainer.train(runs)
+    finally:
+        _free.append(trainer)
+
+
+def take_free(order: Order) -> Trainer | None:
+    """Take an idle process; end those of other orders, as code may have changed since."""
+    while True:
+        try:
+            trainer = _free.pop()
+        except IndexError:
+            return None
+        if trainer.order.id == order.id and trainer.process.is_alive():
+            return trainer
         trainer.stop()
-        trainer = None
-    if trainer is None or not trainer.process.is_alive():
-        trainer = _trainers[me] = Trainer(order)
-    trainer.train(runs)
 
 
 def be_trainer(pipe: Connection, order: Order) -> None:

@@ -1,0 +1,183 @@
+"""How studies scale on a dask cluster, what its scheduler costs a run, and what 10,000 runs cost.
+
+    python benchmarks/cluster.py [--most 10000]
+
+Prints the numbers and writes docs/figures/cluster.{pdf,png,csv}. All workers, the scheduler and the
+command share this machine's cores: runs that train scale as far as there are cores, runs that only
+wait show what the scheduling allows.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hypergradient.study import analyse, cli, cluster, spec
+from hypergradient.study import execute as engine
+from hypergradient.study.drawing import ADAPTIVE, CONSTANT, FAINT, PAGE, blank, save
+from hypergradient.study.store import Store, append
+from hypergradient.study.train import EpochRecord
+from hypergradient.study.trainer import Order
+
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+WORKERS = (1, 2, 4)
+WAIT_SECONDS = 0.2
+STUDY = """
+title = "Many"
+tasks = ["digits-logreg"]
+seeds = {seeds}
+epochs = {epochs}
+batch_size = 64
+[[methods]]
+names = "SGD"
+grid = {{ lr = {rates}, momentum = [0.0, 0.5] }}
+"""
+
+
+def study_of(runs: int, folder: Path, epochs: int = 2) -> spec.Study:
+    """Logistic regressions on digits, 20 for each seed."""
+    path = folder / f"many{runs}.toml"
+    rates = [round(10 ** (-3 + i / 5), 6) for i in range(10)]
+    path.write_text(STUDY.format(seeds=[*range(runs // 20)], epochs=epochs, rates=rates))
+    return spec.load(path)
+
+
+def be_trivial(runs: list[spec.Run], order: Order, seconds: float = 0.0) -> None:
+    """Stand in for training: wait, and leave what a run leaves."""
+    for run in runs:
+        with order.store.claim(run) as claim:
+            if claim is None:
+                continue
+            time.sleep(seconds)
+            with claim.metrics() as metrics:
+                for epoch in range(3):
+                    append(metrics, EpochRecord(epoch, epoch, *[0.5] * 8, None))
+            claim.finish({"state": "done", "records": 3, "torch": order.torch})
+
+
+def be_waiting(runs: list[spec.Run], order: Order) -> None:
+    be_trivial(runs, order, WAIT_SECONDS)
+
+
+@contextmanager
+def instead_of_training(task: Callable[..., None] | None) -> Iterator[None]:
+    kept = cluster.train
+    cluster.train = task or kept
+    try:
+        yield
+    finally:
+        cluster.train = kept
+
+
+def throughput(
+    workers: int, runs: list[spec.Run], store: Store, task: Callable[..., None] | None
+) -> float:
+    """Runs a second, from when all workers are at it to the last run."""
+    with instead_of_training(task):
+        engine.execute(runs, store, workers=workers, cluster=cluster.LOCAL)
+    ends = sorted((store.folder_of(run) / "status.json").stat().st_mtime for run in runs)
+    started = 2 * workers
+    return (len(ends) - started) / (ends[-1] - ends[started - 1])
+
+
+def scaling(folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    kinds = {
+        "runs that train": (study_of(80, folder, epochs=40), None),
+        "runs that wait 0.2 s": (study_of(100, folder), be_waiting),
+    }
+    print("| runs | workers | runs a second | / 1 worker |\n|---|---|---|---|")
+    for kind, (study, task) in kinds.items():
+        for workers in WORKERS:
+            store = Store(folder / f"{kind}{workers}")
+            rate = throughput(workers, study.runs(), store, task)
+            rows.append({"runs": kind, "workers": workers, "rate": rate})
+            relative = rate / rows[-1 - WORKERS.index(workers)]["rate"]
+            print(f"| {kind} | {workers} | {rate:.2f} | {relative:.2f} |", flush=True)
+    return rows
+
+
+def phases(runs: int, folder: Path) -> list[dict[str, Any]]:
+    """CPU seconds of this process, where the scheduler is too, in each part of a study's life."""
+    rows = []
+
+    def timed(name: str, act: Callable[[], Any]) -> Any:
+        began, cpu = time.perf_counter(), time.process_time()
+        result = act()
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rows.append({"runs": runs, "phase": name, "cpu_seconds": cpu, "peak_mb": peak})
+        each = cpu / runs * 1e3
+        print(
+            f"| {runs} | {name} | {cpu:.2f} | {each:.2f} | {seconds:.1f} | {peak:.0f} |", flush=True
+        )
+        return result
+
+    study, store = study_of(runs, folder), Store(folder / f"many{runs}")
+    every = timed("expand the study", study.runs)
+    timed("find what is missing", lambda: store.missing(every))
+    with instead_of_training(be_trivial):
+        timed(
+            "hand out and take back (dask)",
+            lambda: engine.execute(every, store, workers=2, cluster=cluster.LOCAL),
+        )
+    timed("find that nothing is", lambda: store.missing(every))
+    timed("status", lambda: list(cli.state_of(study, store, every, store.conditions(every))))
+    tables = timed("collect the tables", lambda: analyse.tables(study, store))
+    timed("write the tables", lambda: analyse.write_tables(*tables, store.folder))
+    shutil.rmtree(store.folder)
+    return rows
+
+
+def draw(rates: list[dict[str, Any]], costs: list[dict[str, Any]]) -> None:
+    figure = blank((PAGE, 2.2))
+    left, right = figure.subplots(1, 2)
+    scaled = pl.DataFrame(rates)
+    for (kind,), part in scaled.group_by("runs", maintain_order=True):
+        colour = ADAPTIVE if "wait" in str(kind) else CONSTANT
+        relative = part["rate"] / part["rate"][0]
+        left.plot(part["workers"], relative, "o-", ms=3, color=colour, label=str(kind))
+    left.plot(WORKERS, WORKERS, ":", color=FAINT, lw=0.8, label="one worker's, times workers")
+    left.set_xticks(WORKERS)
+    left.set_xlabel(f"dask workers ({len(os.sched_getaffinity(0))} cores)")
+    left.set_ylabel("runs a second / those of 1 worker")
+    left.legend(fontsize=6)
+    every = pl.DataFrame(costs)
+    shades = ["#0f62a8", "#6cb2f5", "#262626", "#9a9a9a", "#b5651d", "#2e7d32", "#8e44ad"]
+    for ((phase,), part), shade in zip(
+        every.group_by("phase", maintain_order=True), shades, strict=True
+    ):
+        right.loglog(part["runs"], part["cpu_seconds"], "o-", ms=2.4, color=shade, label=str(phase))
+    right.set_xlabel("runs of the study")
+    right.set_ylabel("CPU seconds")
+    right.legend(fontsize=5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    table = pl.concat([scaled.rename({"runs": "kind"}), every], how="diagonal")
+    save(figure, table, FIGURES, "cluster")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--most", type=int, default=10_000, help="runs of the largest study")
+    arguments = parser.parse_args()
+    memory = Path("/dev/shm")  # noqa: S108  (so that the disk is not what is measured)
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        rates = scaling(Path(name))
+        print("\n| runs | part | CPU s | CPU ms a run | s | peak MB |\n|---|---|---|---|---|---|")
+        costs = [
+            row
+            for runs in (arguments.most // 10, arguments.most // 3 // 20 * 20, arguments.most)
+            for row in phases(runs, Path(name))
+        ]
+    draw(rates, costs)
+
+
+if __name__ == "__main__":
+    main()

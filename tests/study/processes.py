@@ -1,0 +1,104 @@
+"""What tests of faults share: what came of a study, how to wait, and a record of the injections."""
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from hypergradient.study import execute as engine
+
+RECORD = "HYPERGRADIENT_FAULTS"
+"""Names the file to which `record` adds its lines; `benchmarks/faults.py` reads it."""
+
+
+def record(fault: str, times: int, lost: int, repeated: int, message: str) -> None:
+    """Note what an injected fault did: results lost, results repeated, and what was said."""
+    if place := os.environ.get(RECORD):
+        line = {"fault": fault, "times": times, "lost": lost, "repeated": repeated}
+        with Path(place).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | {"message": message}) + "\n")
+
+
+def finished_at(store, runs):
+    """When each finished run's status was written: another time is a repetition."""
+    paths = {run.id: store.folder_of(run) / "status.json" for run in runs}
+    return {run: path.stat().st_mtime_ns for run, path in paths.items() if path.exists()}
+
+
+def numbers(store, runs):
+    """All that was recorded but the time it took."""
+    return {
+        run.id: [{k: v for k, v in line.items() if k != "seconds"} for line in store.records(run)]
+        for run in runs
+    }
+
+
+def wait_until(condition, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+class Ledger:
+    """Results that were there, and whether they still are."""
+
+    def __init__(self, store, runs):
+        self.store, self.runs = store, runs
+        self.before = {}
+        self.lost = self.repeated = 0
+
+    def look(self):
+        now = finished_at(self.store, self.runs)
+        self.lost += len(self.before.keys() - now.keys())
+        self.repeated += sum(
+            now[run] != self.before[run] for run in self.before.keys() & now.keys()
+        )
+        whole = {run.id for run in self.runs if self.store.whole(run)}
+        self.before = {run: at for run, at in now.items() if run in whole}
+
+
+class Forked:
+    """A process forked from one that has imported torch, so that dozens start in seconds.
+
+    Its workers are forked in turn, where those of a command started by a person are spawned.
+
+    Args:
+        target: What it does.
+        arguments: What with.
+    """
+
+    def __init__(self, target, *arguments):
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload([f"hypergradient.study.{name}" for name in PRELOADED])
+        self.process = server.Process(target=be_forked, args=(target, *arguments))
+        self.process.start()
+        self.pid = self.process.pid
+        wait_until(lambda: self.poll() is not None or os.getpgid(self.pid) == self.pid)
+
+    def poll(self):
+        return self.process.exitcode
+
+    def wait(self):
+        self.process.join()
+        return self.process.exitcode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.wait()
+
+
+PRELOADED = ("train", "checkpoint", "cli", "analyse")
+
+
+def be_forked(target, *arguments):
+    os.setsid()
+    engine.multiprocessing = SimpleNamespace(
+        get_context=lambda _: multiprocessing.get_context("fork"),
+        parent_process=multiprocessing.parent_process,
+    )
+    target(*arguments)
