@@ -29,7 +29,7 @@ from hypergradient.study.trainer import Order
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 WORKERS = (1, 2, 4)
-WAIT_SECONDS = 0.2
+WAIT_SECONDS = 0.5
 STUDY = """
 title = "Many"
 tasks = ["digits-logreg"]
@@ -91,8 +91,8 @@ def throughput(
 def scaling(folder: Path) -> list[dict[str, Any]]:
     rows = []
     kinds = {
-        "runs that train": (study_of(80, folder, epochs=40), None),
-        "runs that wait 0.2 s": (study_of(100, folder), be_waiting),
+        "runs that train": (study_of(40, folder, epochs=20), None),
+        "runs that wait 0.5 s": (study_of(60, folder), be_waiting),
     }
     print("| runs | workers | runs a second | / 1 worker |\n|---|---|---|---|")
     for kind, (study, task) in kinds.items():

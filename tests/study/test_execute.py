@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from processes import finished_at, numbers, record, wait_until
 
 from hypergradient.study import execute as engine
 from hypergradient.study import spec
@@ -25,29 +25,6 @@ def store(tmp_path):
 def longer(study_file):
     """Twelve runs of a fraction of a second each."""
     return spec.load(study_file(epochs=60)).runs()
-
-
-def finished_at(store, runs):
-    return {
-        run.id: (store.folder_of(run) / "status.json").stat().st_mtime_ns
-        for run in runs
-        if store.finished(run)
-    }
-
-
-def numbers(store, runs):
-    """All that was recorded but the time it took."""
-    return {
-        run.id: [{k: v for k, v in line.items() if k != "seconds"} for line in store.records(run)]
-        for run in runs
-    }
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_path):
@@ -81,6 +58,7 @@ def test_killed_workers_are_replaced_and_each_run_is_done(longer, store, tmp_pat
     undisturbed = Store(tmp_path / "undisturbed")
     engine.work(longer, undisturbed, None)
     assert numbers(store, longer) == numbers(undisturbed, longer)
+    record("kill -9 of a worker", len(kills), 0, 0, "none: another takes its place")
 
 
 ENDS = {
@@ -117,6 +95,11 @@ def test_a_command_that_was_ended_resumes_without_repeating(
     assert store.missing(runs) == []
     after = finished_at(store, runs)
     assert {run: after[run] for run in before} == before
+    if number == signal.SIGKILL:
+        whom = "a command and its workers" if send is os.killpg else "a command"
+        record(f"kill -9 of {whom}", 1, 0, 0, "none: the same command resumes")
+    else:
+        record("Ctrl-C", 1, 0, 0, "interrupted with N runs to do: the same command resumes")
 
 
 def work_and_log(runs, store, log):

@@ -14,6 +14,8 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import distributed as untyped
@@ -71,15 +73,26 @@ def connect(cluster: str, workers: int, held: ExitStack) -> Any:
         raise StudyError(
             f"--cluster {cluster!r} is not local, nor HOST:PORT, nor a scheduler file that is there"
         )
+    found: Queue[Any] = Queue()
+
+    def look() -> None:
+        try:
+            found.put(distributed.Client(**where, timeout=SCHEDULER_SECONDS, set_as_default=False))
+        except Exception as error:  # noqa: BLE001  (whatever answers, it is no scheduler)
+            found.put(error)
+
+    # dask waits for ever where something takes the connection and says nothing.
+    Thread(target=look, daemon=True).start()
     try:
-        return held.enter_context(
-            distributed.Client(**where, timeout=SCHEDULER_SECONDS, set_as_default=False)
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        client = found.get(timeout=1.5 * SCHEDULER_SECONDS)
+    except Empty:
+        client = TimeoutError()
+    if isinstance(client, Exception):
         raise StudyError(
             f"no dask scheduler answers at {cluster} in {SCHEDULER_SECONDS:.0f} s: "
             "is it running, of this version of dask, and reachable from here?"
-        ) from error
+        ) from client
+    return held.enter_context(client)
 
 
 class Crew:

@@ -1,0 +1,46 @@
+"""Commands that start the same study at once share it; each run is trained once."""
+
+import sys
+
+import polars as pl
+from processes import Forked, numbers, record, wait_until
+
+from hypergradient.study import cli, report, spec
+from hypergradient.study import execute as engine
+from hypergradient.study.store import Store
+
+
+def be_person(barrier, path, out, log):
+    """Run the command line, noting what is trained; the pages are left out, as they take long."""
+    train_run = engine.train_run
+
+    def noted(run, *rest):
+        with log.open("a") as file:
+            file.write(f"{run.id}\n")
+        train_run(run, *rest)
+
+    engine.train_run = noted
+    report.write_report = lambda *_, **__: None
+    (barrier / f"{id(object())}.{log.stem}").touch()
+    wait_until(lambda: len([*barrier.iterdir()]) == 3)
+    sys.argv = ["hypergradient", "run", str(path), "--out", str(out), "--workers", "1"]
+    cli.main()
+
+
+def test_three_commands_start_the_same_study_at_once(study_file, tmp_path):
+    path, out, barrier = study_file(epochs=20), tmp_path / "out", tmp_path / "barrier"
+    barrier.mkdir()
+    logs = [tmp_path / f"log{i}" for i in range(3)]
+    commands = [Forked(be_person, barrier, path, out, log) for log in logs]
+    assert [command.wait() for command in commands] == [0, 0, 0]
+    runs, store = spec.load(path).runs(), Store(out)
+    trained = [log.read_text().split() for log in logs if log.exists()]
+    assert sorted(run for log in trained for run in log) == sorted(run.id for run in runs)
+    assert len(trained) > 1
+    assert store.missing(runs) == []
+    assert len(pl.read_parquet(out / "runs.parquet")) == len(runs)
+    assert not [*out.rglob("*.partial")]
+    undisturbed = Store(tmp_path / "undisturbed")
+    engine.work(runs, undisturbed, None)
+    assert numbers(store, runs) == numbers(undisturbed, runs)
+    record("three commands that start the same study at once", 3, 0, 0, "none: they share the work")
