@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 import distributed as untyped
@@ -27,7 +28,7 @@ from hypergradient.study.store import Store
 from hypergradient.study.trainer import Order, train
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hypergradient.study.spec import Run
 
@@ -48,6 +49,19 @@ WINDOW = 1000
 """The most tasks that the scheduler knows at a time."""
 
 
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C while the block runs, and for good in the processes that it starts."""
+    if current_thread() is not main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def connect(cluster: str, workers: int, held: ExitStack) -> Any:
     """Return a client of a cluster, which ``held`` closes.
 
@@ -61,9 +75,13 @@ def connect(cluster: str, workers: int, held: ExitStack) -> Any:
     """
     where: dict[str, Any]
     if cluster == LOCAL:
-        local = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None
-        )
+        with interrupts_ignored():  # by its processes: Ctrl-C reaches them too
+            local = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
         where = {"address": held.enter_context(local)}
     elif re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}", cluster):
         where = {"address": cluster}
@@ -203,11 +221,9 @@ class Crew:
         ]
         if not ready or len(self.futures) > WINDOW // 2:
             return
-        first = {run.task: place for place, run in reversed([*enumerate(ready)])}
-        datasets: dict[Any, int] = {}
-        for task in sorted(first, key=lambda task: first[task]):
-            datasets.setdefault(tasks.find(task).dataset, len(datasets))
-        ready.sort(key=lambda run: datasets[tasks.find(run.task).dataset])
+        datasets = {name: tasks.find(name).dataset for name in {run.task: 0 for run in unfinished}}
+        order = list(dict.fromkeys(datasets.values()))
+        ready.sort(key=lambda run: order.index(datasets[run.task]))
         ready = ready[: WINDOW - len(self.futures)]
         keys = [f"train-{self.order.id}-{self.handed_out + i}" for i in range(len(ready))]
         self.handed_out += len(ready)

@@ -133,9 +133,11 @@ def take(file: IO[bytes], kind: int) -> bool:
 @contextmanager
 def held(path: Path) -> Iterator[IO[bytes]]:
     """Make a file and hold its lock while the block runs."""
-    with path.open("wb") as file:
-        take(file, fcntl.LOCK_EX)
-        yield file
+    while True:
+        with path.open("wb") as file:
+            if take(file, fcntl.LOCK_EX) and path.exists():  # nobody looked or cleared up just now
+                yield file
+                return
 
 
 def free(path: Path) -> bool:
