@@ -1,5 +1,6 @@
 """The store: one holder a run, nothing half-written counts, null and never NaN."""
 
+import errno
 import json
 import math
 import multiprocessing
@@ -131,3 +132,30 @@ def test_reopening_leaves_whole_and_claimed_runs_alone(store, run):
         Store(store.folder).reopen(run)
         claim.finish({"state": "done", "records": 3})
     assert store.finished(run)
+
+
+def test_a_file_system_without_locks_is_told(store, run, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("hypergradient.study.store.fcntl.flock", refuse)
+    with (
+        pytest.raises(StudyError, match="put the results on a file system that has flock"),
+        store.claim(run),
+    ):
+        pytest.fail("claimed")
+
+
+def test_looking_costs_what_has_begun_and_writes_nothing(store, small, monkeypatch):
+    """Of ten thousand runs, those that nobody has begun are seen by one look at the folder."""
+    runs = small.runs()
+    train_to_end(store, runs[0])
+    looks = []
+    finished = Store.finished
+    monkeypatch.setattr(Store, "finished", lambda *args: looks.append(args) or finished(*args))
+    assert store.missing(runs) == runs[1:]
+    assert {one.id for _, one in looks} == {runs[0].id}
+    for run in runs[1:]:
+        store.reopen(run)
+    assert store.conditions(runs) == {runs[0].id: "done"} | {run.id: "to do" for run in runs[1:]}
+    assert store.begun() == {runs[0].id}
