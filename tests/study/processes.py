@@ -72,7 +72,7 @@ class Forked:
 
     def __init__(self, target, *arguments):
         server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload([f"hypergradient.study.{name}" for name in PRELOADED])
+        server.set_forkserver_preload(PRELOADED)
         self.process = server.Process(target=be_forked, args=(target, *arguments))
         self.process.start()
         self.pid = self.process.pid
@@ -92,7 +92,10 @@ class Forked:
         self.wait()
 
 
-PRELOADED = ("train", "checkpoint", "cli", "analyse")
+PRELOADED = [
+    *("pytest", "torch._dynamo"),  # which torch imports with the first optimizer, in 2 s
+    *(f"hypergradient.study.{name}" for name in ("train", "checkpoint", "cli", "analyse")),
+]
 
 
 def be_forked(target, *arguments):
