@@ -18,11 +18,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import polars as pl
 
 from hypergradient.study import analyse, cli, cluster, spec
 from hypergradient.study import execute as engine
-from hypergradient.study.drawing import ADAPTIVE, CONSTANT, FAINT, PAGE, blank, save
+from hypergradient.study.drawing import (
+    ADAPTIVE,
+    CONSTANT,
+    FAINT,
+    PAGE,
+    STYLE,
+    blank,
+    rate_colours,
+    save,
+)
 from hypergradient.study.store import Store, append
 from hypergradient.study.train import EpochRecord
 from hypergradient.study.trainer import Order
@@ -99,7 +109,7 @@ def scaling(folder: Path) -> list[dict[str, Any]]:
         for workers in WORKERS:
             store = Store(folder / f"{kind}{workers}")
             rate = throughput(workers, study.runs(), store, task)
-            rows.append({"runs": kind, "workers": workers, "rate": rate})
+            rows.append({"kind": kind, "workers": workers, "rate": rate})
             relative = rate / rows[-1 - WORKERS.index(workers)]["rate"]
             print(f"| {kind} | {workers} | {rate:.2f} | {relative:.2f} |", flush=True)
     return rows
@@ -137,30 +147,30 @@ def phases(runs: int, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(rates: list[dict[str, Any]], costs: list[dict[str, Any]]) -> None:
-    figure = blank((PAGE, 2.2))
-    left, right = figure.subplots(1, 2)
-    scaled = pl.DataFrame(rates)
-    for (kind,), part in scaled.group_by("runs", maintain_order=True):
-        colour = ADAPTIVE if "wait" in str(kind) else CONSTANT
-        relative = part["rate"] / part["rate"][0]
-        left.plot(part["workers"], relative, "o-", ms=3, color=colour, label=str(kind))
-    left.plot(WORKERS, WORKERS, ":", color=FAINT, lw=0.8, label="one worker's, times workers")
-    left.set_xticks(WORKERS)
-    left.set_xlabel(f"dask workers ({len(os.sched_getaffinity(0))} cores)")
-    left.set_ylabel("runs a second / those of 1 worker")
-    left.legend(fontsize=6)
-    every = pl.DataFrame(costs)
-    shades = ["#0f62a8", "#6cb2f5", "#262626", "#9a9a9a", "#b5651d", "#2e7d32", "#8e44ad"]
-    for ((phase,), part), shade in zip(
-        every.group_by("phase", maintain_order=True), shades, strict=True
-    ):
-        right.loglog(part["runs"], part["cpu_seconds"], "o-", ms=2.4, color=shade, label=str(phase))
-    right.set_xlabel("runs of the study")
-    right.set_ylabel("CPU seconds")
-    right.legend(fontsize=5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    table = pl.concat([scaled.rename({"runs": "kind"}), every], how="diagonal")
-    save(figure, table, FIGURES, "cluster")
+def draw(rates: pl.DataFrame, costs: pl.DataFrame) -> None:
+    """Draw what `main` measured; the larger study's costs are in the order of the legend."""
+    with mpl.rc_context(STYLE):
+        figure = blank((PAGE, 2.1))
+        left, right = figure.subplots(1, 2)
+        for (kind,), part in rates.group_by("kind", maintain_order=True):
+            colour = ADAPTIVE if "wait" in str(kind) else CONSTANT
+            relative = part["rate"] / part["rate"][0]
+            left.plot(part["workers"], relative, "o-", ms=2.4, color=colour, label=str(kind))
+        left.plot(WORKERS, WORKERS, ":", color=FAINT, lw=0.8, label="as many times as workers")
+        left.set_xticks(WORKERS)
+        left.set_xlabel(f"dask workers ({len(os.sched_getaffinity(0))} cores)")
+        left.set_ylabel("runs a second / one worker's")
+        left.legend(fontsize=6, loc="upper left")
+        left.set_ylim(0.8, 5.6)
+        most = costs.filter(pl.col("runs") == pl.col("runs").max()).sort("cpu_seconds")
+        phases = most["phase"].to_list()[::-1]
+        for phase, shade in zip(phases, rate_colours(len(phases)), strict=True):
+            part = costs.filter(phase=phase)
+            right.loglog(part["runs"], part["cpu_seconds"], "o-", ms=2.4, color=shade, label=phase)
+        right.set_xlabel("runs of the study")
+        right.set_ylabel("CPU seconds")
+        right.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    save(figure, pl.concat([rates, costs], how="diagonal"), FIGURES, "cluster")
 
 
 def main() -> None:
@@ -176,7 +186,7 @@ def main() -> None:
             for runs in (arguments.most // 10, arguments.most // 3 // 20 * 20, arguments.most)
             for row in phases(runs, Path(name))
         ]
-    draw(rates, costs)
+    draw(pl.DataFrame(rates), pl.DataFrame(costs))
 
 
 if __name__ == "__main__":

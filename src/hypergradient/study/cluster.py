@@ -151,7 +151,7 @@ class Crew:
         self.began = time.monotonic()
         self.resources: dict[str, float] | None = None
         self.there = self.told = False
-        self.futures: dict[str, Any] = {}  # by run
+        self.futures: dict[tuple[str, ...], Any] = {}  # by the ids of their runs
         self.rest_until: dict[str, float] = {}
         self.handed_out = 0
         self.killed = 0  # tasks whose workers died, since a run was last finished
@@ -194,11 +194,11 @@ class Crew:
 
     def take_back(self) -> None:
         """Forget the tasks that are over, so that dask never does them again."""
-        for run_id, future in list(self.futures.items()):
+        for ids, future in list(self.futures.items()):
             if not future.done():
                 continue
-            del self.futures[run_id]
-            self.rest_until[run_id] = time.monotonic() + REST_SECONDS
+            del self.futures[ids]
+            self.rest_until |= dict.fromkeys(ids, time.monotonic() + REST_SECONDS)
             if future.status == "error":
                 self.judge(future.exception())
             future.release()
@@ -214,28 +214,30 @@ class Crew:
     def hand_out(self, unfinished: Sequence[Run]) -> None:
         """Make tasks of runs that are in none, those of one data set together."""
         now = time.monotonic()
+        taken = {run_id for ids in self.futures for run_id in ids}
         ready = [
             run
             for run in unfinished
-            if run.id not in self.futures and self.rest_until.get(run.id, 0) <= now
+            if run.id not in taken and self.rest_until.get(run.id, 0) <= now
         ]
         if not ready or len(self.futures) > WINDOW // 2:
             return
         datasets = {name: tasks.find(name).dataset for name in {run.task: 0 for run in unfinished}}
         order = list(dict.fromkeys(datasets.values()))
         ready.sort(key=lambda run: order.index(datasets[run.task]))
-        ready = ready[: WINDOW - len(self.futures)]
-        keys = [f"train-{self.order.id}-{self.handed_out + i}" for i in range(len(ready))]
-        self.handed_out += len(ready)
+        groups = [[run] for run in ready][: WINDOW - len(self.futures)]
+        keys = [f"train-{self.order.id}-{self.handed_out + i}" for i in range(len(groups))]
+        self.handed_out += len(groups)
         futures = self.client.map(
             train,
-            [[run] for run in ready],
+            groups,
             order=self.order,
             key=keys,
             pure=False,
             resources=self.resources,
         )
-        self.futures |= {run.id: future for run, future in zip(ready, futures, strict=True)}
+        for group, future in zip(groups, futures, strict=True):
+            self.futures[tuple(run.id for run in group)] = future
 
     def stop(self) -> None:
         """Let go of the cluster; what its workers were training stays unfinished."""
