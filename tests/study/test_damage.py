@@ -17,7 +17,7 @@ import hypergradient
 from hypergradient.study import analyse, checkpoint, cli, spec, trainer
 from hypergradient.study import execute as engine
 from hypergradient.study.report import write_report
-from hypergradient.study.store import Store
+from hypergradient.study.store import Claim, Store, digest_of
 
 DAMAGES = {
     "empty": lambda content: b"",  # noqa: ARG005
@@ -82,12 +82,12 @@ def test_a_damaged_checkpoint_is_kept_aside(small, tmp_path, monkeypatch, undist
     run, store = small.runs()[-1], Store(tmp_path / "out")
     place = store.folder_of(run) / "checkpoint.pt"
 
-    def stop():
+    def stop(_):  # where a checkpoint has been written
         if store.epochs_seen(run) == 1:
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "leave_if_alone", stop)
+        patch.setattr(Claim, "got_further", stop)
         with pytest.raises(Stop):
             engine.work([run], store, None, checkpoint_seconds=0.0)
     content = bytearray(place.read_bytes())
@@ -215,8 +215,6 @@ def test_runs_and_checkpoints_of_another_torch(small, study_file, tmp_path, comm
         assert claim is None
     status = undisturbed.status(run) | {"torch": "2.12.1"}
     metrics = (undisturbed.folder_of(run) / "metrics.jsonl").read_bytes()
-    from hypergradient.study.store import digest_of  # noqa: PLC0415
-
     status["sha256"] = digest_of(status, metrics)
     (undisturbed.folder_of(run) / "status.json").write_text(json.dumps(status))
     shown = command("status", study_file(), "--out", undisturbed.folder)[1]
