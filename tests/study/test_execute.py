@@ -84,7 +84,7 @@ def test_a_command_that_was_ended_resumes_without_repeating(
     ) as process:
         wait_until(lambda: len(finished_at(store, runs)) >= 2)
         send(process.pid, number)
-        _, complaint = process.communicate(timeout=60)
+        _, complaint = process.communicate(timeout=240)
     assert process.returncode == code
     wait_until(lambda: all(store.idle(run) for run in runs))  # workers leave with their parent
     before = finished_at(store, runs)

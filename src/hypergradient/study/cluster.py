@@ -154,7 +154,7 @@ class Crew:
         self.futures: dict[tuple[str, ...], Any] = {}  # by the ids of their runs
         self.rest_until: dict[str, float] = {}
         self.handed_out = 0
-        self.killed = 0  # tasks whose workers died, since a run was last finished
+        self.killed = 0  # times that dask gave up tasks, since a run was last finished
         self.last_unfinished = 0
 
     def keep_busy(self, unfinished: Sequence[Run]) -> None:
@@ -194,22 +194,21 @@ class Crew:
 
     def take_back(self) -> None:
         """Forget the tasks that are over, so that dask never does them again."""
+        killed = None
         for ids, future in list(self.futures.items()):
             if not future.done():
                 continue
             del self.futures[ids]
             self.rest_until |= dict.fromkeys(ids, time.monotonic() + REST_SECONDS)
             if future.status == "error":
-                self.judge(future.exception())
+                error = future.exception()
+                if not isinstance(error, KilledWorker):
+                    raise StudyError(f"a worker of {self.cluster} cannot work: {error}")
+                killed = error  # a run that kills its process is counted in the store
             future.release()
-
-    def judge(self, error: BaseException | None) -> None:
-        """Raise a ``StudyError`` unless an error is but the death of workers."""
-        if not isinstance(error, KilledWorker):
-            raise StudyError(f"a worker of {self.cluster} cannot work: {error}")
-        self.killed += 1
+        self.killed += killed is not None
         if self.killed > MOST_DEATHS:
-            raise StudyError(f"the workers of {self.cluster} die again and again: {error}")
+            raise StudyError(f"the workers of {self.cluster} die again and again: {killed}")
 
     def hand_out(self, unfinished: Sequence[Run]) -> None:
         """Make tasks of runs that are in none, those of one data set together."""
