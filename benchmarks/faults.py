@@ -44,6 +44,11 @@ def main() -> None:
         if done.returncode:
             sys.exit("a fault was not survived, or a test is broken: the table is as it was")
         lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    write(lines)
+
+
+def write(lines: list[dict[str, object]]) -> None:
+    """Put the table and the number of kills into the page."""
     kills = sum(line["times"] for line in lines if str(line["fault"]).startswith("kill"))
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split("<!-- table -->\n", 1)
