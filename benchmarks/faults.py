@@ -14,9 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
-TESTS = [
-    f"tests/study/test_{name}.py" for name in ("kills", "execute", "cluster", "disk", "damage")
-]
+FILES = ("kills", "execute", "cluster", "together", "disk", "damage")
+TESTS = [f"tests/study/test_{name}.py" for name in FILES]
 HEAD = "| fault | times injected | results lost | results repeated | message shown |\n"
 
 

@@ -1,4 +1,4 @@
-"""Missing runs to a dask cluster that exists or is started: each run is a task.
+"""Missing runs to a dask cluster that exists or is started: those trained together are a task.
 
 The scheduler says which worker gets a run, the store's locks who may train it, and its files
 whether it is finished. So workers may join and leave at any time, and what dask says of a task
@@ -26,6 +26,7 @@ from hypergradient.study import StudyError, data, tasks
 from hypergradient.study.execute import MOST_DEATHS
 from hypergradient.study.store import Store
 from hypergradient.study.trainer import Order, train
+from hypergradient.study.units import units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -224,7 +225,7 @@ class Crew:
         datasets = {name: tasks.find(name).dataset for name in {run.task: 0 for run in unfinished}}
         order = list(dict.fromkeys(datasets.values()))
         ready.sort(key=lambda run: order.index(datasets[run.task]))
-        groups = [[run] for run in ready][: WINDOW - len(self.futures)]
+        groups = units(ready)[: WINDOW - len(self.futures)]
         keys = [f"train-{self.order.id}-{self.handed_out + i}" for i in range(len(groups))]
         self.handed_out += len(groups)
         futures = self.client.map(
