@@ -19,9 +19,9 @@ from queue import Empty, Queue
 from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-import distributed as untyped
 from distributed.scheduler import KilledWorker
 
+import distributed as untyped
 from hypergradient.study import StudyError, data, tasks
 from hypergradient.study.execute import MOST_DEATHS
 from hypergradient.study.store import Store
