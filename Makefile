@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-integrations lint bench faults bench-cluster clean
+.PHONY: demo test test-integrations lint bench bench-gpu faults bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -22,6 +22,9 @@ lint: .venv/dev  ## style and types
 
 bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour, 2 cores at rest
 	$(BIN)/python benchmarks/bench.py
+
+bench-gpu: .venv/dev  ## what a step costs on an accelerator
+	$(BIN)/python benchmarks/step.py --device cuda
 
 faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
 	$(BIN)/python benchmarks/faults.py

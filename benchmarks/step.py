@@ -1,9 +1,11 @@
-"""What a step costs: ours against torch's fused and default steps, interleaved, medians and ratios.
+"""What a step costs beside torch's own, interleaved, as Markdown: time, memory, whole training.
 
-    python benchmarks/step.py [--parameters 25.9e6] [--threads 2]
+    python benchmarks/step.py [--parameters 25.9e6] [--threads 2 1] [--device cpu]
 
-Bytes a parameter bound a step on a large model: each float32 tensor that is read or written counts
-four. The hypergradient needs a pass of its own over g and u before theta can move.
+Bytes bound a step on a large model: each float32 tensor that is read or written counts four a
+parameter. The hypergradient needs all of g_t and u_{t-1} before theta can move, so g is read twice.
+On one thread the time is that thread's CPU time, which other processes do not lengthen; else it is
+the time on the wall.
 """
 
 import argparse
@@ -13,88 +15,158 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import memory
 import torch
-from torch import Tensor, nn
+import training
+from torch import nn
 from torch.optim import Optimizer
 
-from hypergradient import SGDHD, AdamHD, AdamWHD
+from hypergradient import SGDHD, AdamHD, AdamWHD, native
 
 NESTEROV = {"momentum": 0.9, "nesterov": True}
+ELEMENT = {"granularity": "element"}
+TENSORS = 62
+MODELS = {
+    "logistic regression 784-10": [(10, 784), (10,)],
+    "MLP 64-100-100-10": [(100, 64), (100,), (100, 100), (100,), (10, 100), (10,)],
+}
+Shapes = list[tuple[int, ...]]
 
 
 @dataclass
 class Pair:
+    """One of ours and what it stands in for; bytes a parameter that each must move."""
+
     name: str
     ours: type[Optimizer]
     theirs: type[Optimizer]
-    floor: tuple[int, int]  # bytes a parameter that ours and torch's fused step must move
+    bytes: tuple[int, int]
     options: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 PAIRS = (
     Pair("SGD", SGDHD, torch.optim.SGD, (24, 12)),
     Pair("SGD, momentum", SGDHD, torch.optim.SGD, (28, 20), {"momentum": 0.9}),
-    Pair("SGD, Nesterov", SGDHD, torch.optim.SGD, (32, 20), NESTEROV),
+    Pair("SGD, Nesterov", SGDHD, torch.optim.SGD, (36, 20), NESTEROV),
     Pair("Adam", AdamHD, torch.optim.Adam, (40, 28)),
-    Pair("AdamW", AdamWHD, torch.optim.AdamW, (40, 28)),
+    Pair("AdamW", AdamWHD, torch.optim.AdamW, (44, 28)),
+    Pair("SGD, a rate an element", SGDHD, torch.optim.SGD, (28, 12), {}, ELEMENT),
+    Pair("Adam, a rate an element", AdamHD, torch.optim.Adam, (36, 28), {}, ELEMENT),
 )
 
 
-def models(parameters: int) -> dict[str, list[tuple[int, ...]]]:
-    """Shapes of three models: two where launching operations rules, one where bytes do."""
-    width = round((parameters / 31) ** 0.5)
-    return {
-        "logistic regression": [(10, 784), (10,)],
-        "MLP 64-100-100-10": [(100, 64), (100,), (100, 100), (100,), (10, 100), (10,)],
-        f"{parameters / 1e6:.1f}M in 62 tensors": [(width, width), (width,)] * 31,
-    }
+class Clock:
+    """Seconds of work on a device."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.wait = (lambda: None) if device == "cpu" else torch.accelerator.synchronize
+        alone = device == "cpu" and threads == 1
+        self.now = time.thread_time if alone else time.perf_counter
+
+    def time(self, step: Callable[[], Any], times: int = 1) -> float:
+        self.wait()
+        began = self.now()
+        for _ in range(times):
+            step()
+        self.wait()
+        return (self.now() - began) / times
 
 
-def timed(step: Callable[[], Any], times: int) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
+def large(parameters: float) -> Shapes:
+    width = round((parameters / (TENSORS / 2)) ** 0.5)
+    return [(width, width), (width,)] * (TENSORS // 2)
+
+
+def steps(pair: Pair, shapes: Shapes, device: str) -> list[Callable[[], Any]]:
+    """Ours, torch's fused and torch's default step, on the same parameters and gradients."""
+    params = [nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    theirs = [pair.theirs(params, lr=1e-6, fused=f, **pair.options) for f in (True, None)]  # type: ignore[call-arg]
+    ours = pair.ours(params, lr=1e-6, hypergrad_lr=1e-12, **pair.options, **pair.own)  # type: ignore[call-arg]
+    return [optimizer.step for optimizer in (ours, *theirs)]
+
+
+def interleaved(steps: list[Callable[[], Any]], clock: Clock, rounds: int) -> list[list[float]]:
+    """Seconds of each step in each round."""
+    for step in steps:
         step()
-    return (time.perf_counter() - began) / times
+    times = max(1, round(0.005 / clock.time(steps[0], 3)))
+    samples = [[clock.time(step, times) for step in steps] for _ in range(rounds)]
+    return [[sample[i] for sample in samples] for i in range(len(steps))]
 
 
-def measure(pair: Pair, shapes: list[tuple[int, ...]], rounds: int) -> list[float]:
-    """Median seconds of ours, torch's fused and torch's default step."""
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    """The median of the rounds' ratios, and the middle half of them."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
-    def build(kind: type[Optimizer], **options: Any) -> Optimizer:
-        parameters: list[Tensor] = [nn.Parameter(torch.randn(shape)) for shape in shapes]
-        for p in parameters:
-            p.grad = torch.randn_like(p)
-        return kind(parameters, lr=1e-6, **pair.options, **options)  # type: ignore[call-arg]
 
-    steps = [
-        build(pair.ours, hypergrad_lr=1e-12).step,
-        build(pair.theirs, fused=True).step,
-        build(pair.theirs).step,
-    ]
-    times = max(1, round(0.02 / timed(steps[0], 3)))
-    samples: list[list[float]] = [[] for _ in steps]
-    for _ in range(rounds):
-        for step, sample in zip(steps, samples, strict=True):
-            sample.append(timed(step, times))
-    return [statistics.median(sample) for sample in samples]
+def bytes_a_second(count: int, device: str, clock: Clock, rounds: int) -> float:
+    """What an in-place add moves."""
+    numbers = torch.zeros(count, device=device)
+    return (
+        8 * count / statistics.median(clock.time(lambda: numbers.add_(1.0)) for _ in range(rounds))
+    )
+
+
+def table(arguments: argparse.Namespace, threads: int) -> None:
+    torch.set_num_threads(threads)
+    device, rounds = arguments.device, arguments.rounds
+    clock = Clock(device, threads)
+    speed = bytes_a_second(int(arguments.parameters), device, clock, 2 * rounds)
+    noun = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
+    print(f"\n**{noun}.** An in-place add moves {speed / 1e9:.1f} GB/s.\n")
+    print("| model | optimizer | ours | / fused | / default | bytes, / fused | time of the bytes |")
+    print("|---|---|---|---|---|---|---|")
+    models = {
+        **MODELS,
+        f"{arguments.parameters / 1e6:.1f}M in {TENSORS}": large(arguments.parameters),
+    }
+    for model, shapes in models.items():
+        for pair in PAIRS:
+            if pair.own and model in MODELS:
+                continue
+            of_model = 4 * rounds if model in MODELS else rounds
+            ours, fused, default = interleaved(steps(pair, shapes, device), clock, of_model)
+            seconds, bound = statistics.median(ours), "- | -"
+            if model not in MODELS:
+                share = pair.bytes[0] * arguments.parameters / speed / seconds
+                bound = f"{pair.bytes[0]}, {pair.bytes[0] / pair.bytes[1]:.2f} | {share:.0%}"
+            shown = f"{seconds * 1e3:.2f} ms" if seconds > 1e-3 else f"{seconds * 1e6:.0f} us"
+            cells = f"{shown} | {ratio(ours, fused)} | {ratio(ours, default)} | {bound}"
+            print(f"| {model} | {pair.name} | {cells} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=float, default=25.9e6)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=sorted({torch.get_num_threads(), 1})[::-1]
+    )
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=["step", "memory", "training"])
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {arguments.threads} threads, float32, medians\n")
-    print("| model | optimizer | ours | / fused | / default | floor / fused |")
-    print("|---|---|---|---|---|---|")
-    for model, shapes in models(int(arguments.parameters)).items():
-        for pair in PAIRS:
-            ours, fused, default = measure(pair, shapes, arguments.rounds)
-            bound = f"{pair.floor[0] / pair.floor[1]:.2f}" if "tensors" in model else "-"
-            cells = f"{ours * 1e6:.0f} us | {ours / fused:.2f} | {ours / default:.2f} | {bound}"
-            print(f"| {model} | {pair.name} | {cells} |", flush=True)
+    on_cpu = arguments.device == "cpu"
+    if not on_cpu and not torch.accelerator.is_available():
+        parser.exit(1, f"torch finds no {arguments.device} here: nothing was measured\n")
+    way = "the C pass" if on_cpu and native.function() else "eager visits"
+    print(
+        f"Float32, by {way}. Ratios are medians of interleaved rounds, the middle half of them in "
+        "brackets; *bytes* are what the exact algorithm must move for each parameter, and their "
+        "ratio to what torch's fused step moves; *time of the bytes* is what an in-place add takes "
+        "for as many, as a share of our time."
+    )
+    if arguments.only in (None, "step"):
+        for threads in arguments.threads if on_cpu else [1]:
+            table(arguments, threads)
+    if arguments.only in (None, "memory"):
+        memory.report(arguments.device)
+    if arguments.only in (None, "training"):
+        training.report(arguments.device, rounds=max(3, arguments.rounds // 2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Adam and AdamW whose learning rate tunes itself."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,10 +7,11 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.optimizer import ParamsT
 
-from hypergradient.core import HypergradientOptimizer, plain, wants_fused
+from hypergradient.core import HypergradientOptimizer, wants_fused
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
-from hypergradient.pieces import HALF
+from hypergradient.pools import plain
+from hypergradient.visits import Direction, Ratio
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -143,31 +143,14 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         second = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
         return [self.state[p]["exp_avg"], self.state[p][second]]
 
-    def _direction(self, group: Group, p: Tensor) -> Callable[..., Tensor]:
+    def _direction(self, group: Group, p: Tensor) -> Direction:
         beta1, beta2 = group["betas"]
         step = plain(self.state[p]["step"])
         t = step + (step == 0)  # before the first step m = 0, and so u_0 = 0
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        scale, shift = bias1 / root2, bias1 * group["eps"]
-        decay = group["weight_decay"] * (step > 0) if group["decoupled_weight_decay"] else 0.0
-
-        def ratio(_theta: Tensor, _alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
-            if v.dtype.itemsize <= HALF:  # in float16 an eps of 1e-8 is 0
-                m, v = m.float(), v.float()
-            root = v.sqrt()
-            if group["differentiable"]:  # the graph holds the root
-                u: Tensor = m / (root * scale + shift)
-                return u
-            return torch.div(m, root.mul_(scale).add_(shift), out=root)
-
-        def decayed(theta: Tensor, alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
-            # u_{t-1} = ratio + lambda theta_{t-2}, and theta_{t-1} = theta_{t-2} - alpha u_{t-1}
-            left = 1 - decay * alpha  # of theta_{t-2}; where nothing is, nothing tells it
-            told = left.abs() > torch.finfo(theta.dtype).eps
-            u: Tensor = ratio(theta, alpha, m, v) + decay * torch.where(told, theta, 0.0)
-            return u / torch.where(told, left, 1.0)
-
-        return decayed if group["decoupled_weight_decay"] else ratio
+        decays = group["decoupled_weight_decay"]
+        decay = group["weight_decay"] * (step > 0) if decays else 0.0
+        return Ratio(bias1 / root2, bias1 * group["eps"], decay, decays)
 
     def _apply(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]

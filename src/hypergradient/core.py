@@ -6,12 +6,12 @@
 
 Each optimizer of this package is torch's own class with the `step` below. It says four things of
 its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1} follows from
-(`_memory`), how (`_direction`), and the kernel that moves theta (`_apply`).
+(`_memory`, and `_kept` if u_t is written there), how (`_direction`), and the kernel that moves
+theta (`_apply`).
 """
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import nullcontext
-from functools import partial
 from typing import overload
 
 import torch
@@ -20,12 +20,14 @@ from torch import Tensor
 from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
 from hypergradient.keeper import RateKeeper, State
 from hypergradient.options import Group
-from hypergradient.pieces import HALF, as_real, inner, inner_by_member, pieces, same_layout
+from hypergradient.pieces import as_real, same_layout
+from hypergradient.pools import Pool, move, plain
+from hypergradient.products import visit_all
 from hypergradient.rate import alpha_of
 from hypergradient.rules import RULES
 from hypergradient.sharding import Ranks, ranks_of
+from hypergradient.visits import Direction, Visit, last
 
-Use = Callable[[Tensor, Tensor, Tensor], None]
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
@@ -54,9 +56,14 @@ class HypergradientOptimizer(RateKeeper):
         self._take_writes()
         ranks = ranks_of(self)
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
-            self._adapt(ranks)
-            for group in self.param_groups:
-                self._descend(group)
+            pools: dict[Hashable, Pool] = {}
+            visits = [self._visits(group, pools, ranks) for group in self.param_groups]
+            visit_all([visit for of_group in visits for visit in of_group])
+            if ranks is not None:
+                self._total(pools, ranks)
+            self._move_rates(pools)
+            for group, of_group in zip(self.param_groups, visits, strict=True):
+                self._descend(group, of_group)
         return loss
 
     # What an update says of itself.
@@ -65,12 +72,12 @@ class HypergradientOptimizer(RateKeeper):
         """The parameter-shaped tensors that u_{t-1} follows from."""
         raise NotImplementedError
 
-    def _direction(self, group: Group, p: Tensor) -> Callable[..., Tensor]:
+    def _direction(self, group: Group, p: Tensor) -> Direction:
         """A function of aligned pieces, (theta_{t-1}, alpha_{t-1}, *memory) -> u_{t-1}."""
         raise NotImplementedError
 
-    def _remember(self, group: Group, g: Tensor, *memory: Tensor) -> None:
-        """Write to `memory` what u_t will follow from and `_apply` does not keep."""
+    def _kept(self, group: Group) -> tuple[float, float] | None:
+        """(a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is to be kept so."""
 
     def _apply(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
@@ -78,74 +85,69 @@ class HypergradientOptimizer(RateKeeper):
         """Advance the states, and params -= group["lr"] * u_t, by one of torch's kernels."""
         raise NotImplementedError
 
+    # h_t = <g_t, u_{t-1}>
+
+    def _visits(
+        self, group: Group, pools: dict[Hashable, Pool], ranks: Ranks | None = None
+    ) -> list[Visit]:
+        """Prepare the visits to a group's parameters, and the pools for their inner products."""
+        if group["differentiable"]:
+            self._renew(group)
+        visits = []
+        norms = any(RULES[each["rule"]].normalized for each in self.param_groups)
+        own_rates = group["granularity"] in ("tensor", "element", "member")
+        plain_product = group["product"] == "gradient"
+        alpha, kept = alpha_of(group), (1.0, 0.0) if plain_product else self._kept(group)
+        for p in with_gradient(group):
+            grad, state = gradient_of(p), self.state[p]
+            self._refuse(group, p, grad)
+            if not state:
+                state.update(self._initial(group, p))
+            memory = self._memory(group, p)
+            direction = last if plain_product else self._direction(group, p)
+            aligned = not grad.is_sparse and same_layout((p, grad, *memory))
+            if plain_product:
+                memory = [state["gradient"]]
+            if own_rates:
+                alpha = self.rate(group, p)
+            key = _pool_of(group, p)
+            if ranks is not None and key is not None and not ranks.counts(group, p):
+                key = "counted by another rank"
+            pool = None if key is None else pools.get(key)
+            if pool is None and key is not None:
+                pool = pools[key] = Pool(norms)
+            grad = dense_gradient(p) if grad.is_sparse else grad
+            visits.append(Visit(group, p, grad, alpha, pool, memory, direction, kept, aligned))
+        return visits
+
     # alpha_t = rule(alpha_{t-1}, h_t, beta)
 
-    def _adapt(self, ranks: Ranks | None) -> None:
-        pools: dict[Hashable, _Pool] = {}
-        norms = any(RULES[group["rule"]].normalized for group in self.param_groups)
-        for group in self.param_groups:
-            if group["differentiable"]:
-                self._renew(group)
-            for p in with_gradient(group):
-                self._refuse(group, p)
-                if not self.state[p]:
-                    self.state[p].update(self._initial(group, p))
-                if group["granularity"] == "element":
-                    self._visit(group, p, partial(_move_elements, group))
-                else:
-                    key = _pool_of(group, p)
-                    if ranks is not None and not ranks.counts(group, p):
-                        key = "counted by another rank"
-                    pool = pools.setdefault(key, _Pool(norms))
-                    self._visit(group, p, pool.add)
-        if ranks is not None:
-            self._total(pools, ranks)
-        self._move_shared(pools)
-
-    def _move_shared(self, pools: dict[Hashable, "_Pool"]) -> None:
-        for group in self.param_groups:
-            for key, alpha in self._shared_rates(group):
-                if key in pools:
-                    _move(group, alpha, pools[key].hypergradient(group, alpha))
-
-    def _total(self, pools: dict[Hashable, "_Pool"], ranks: Ranks) -> None:
+    def _total(self, pools: dict[Hashable, Pool], ranks: Ranks) -> None:
         """Let the pools of rates that ranks share be sums over all of them."""
         sums = {}
         for group in filter(ranks.pools, self.param_groups):
             for key, alpha in self._shared_rates(group):
-                sums[key] = pools.get(key, _Pool(norms=True)).sums(alpha)
+                sums[key] = pools.get(key, Pool(norms=True)).sums(alpha)
         for key, total in ranks.total(sums).items():
-            pools[key] = _Pool.of(total)
+            pools[key] = Pool.of(total)
 
-    def _refuse(self, group: Group, p: Tensor) -> None:
+    def _move_rates(self, pools: dict[Hashable, Pool]) -> None:
+        for group in self.param_groups:
+            for key, alpha in self._shared_rates(group):
+                if key in pools:
+                    move(group, alpha, pools[key].hypergradient(group))
+
+    def _refuse(self, group: Group, p: Tensor, grad: Tensor) -> None:
         """Refuse what torch's own class refuses, before anything is written."""
-        if gradient_of(p).is_sparse and not self._takes_sparse:
+        if grad.is_sparse and not self._takes_sparse:
             raise RuntimeError(
                 "Adam does not support sparse gradients, please consider SparseAdam instead"
             )
-        if group["fused"] and not (p.is_floating_point() and p.device.type in FUSED_DEVICES):
+        if group["fused"] and not _fusible(p):
             raise RuntimeError(
                 "`fused=True` requires all the params to be floating point Tensors of supported "
                 f"devices: {sorted(FUSED_DEVICES)} but {p.dtype} and {p.device.type}"
             )
-
-    def _visit(self, group: Group, p: Tensor, use: Use) -> None:
-        """Call use(alpha, g_t, u_{t-1}) for each piece of a parameter, then remember u_t."""
-        plain_product = group["product"] == "gradient"
-        memory = [self.state[p]["gradient"]] if plain_product else self._memory(group, p)
-        direction = _first if plain_product else self._direction(group, p)
-        whole = (p, dense_gradient(p), self.rate(group, p), *memory)
-        for theta, grad, alpha, *kept in pieces(*whole):
-            g = effective(group, grad, theta)
-            if group["differentiable"]:  # what the graph holds must not be written to below
-                u = direction(theta.clone(), alpha.clone(), *(t.clone() for t in kept))
-            else:
-                u = direction(theta, alpha, *kept)
-            use(alpha, g, u)
-            if plain_product:
-                kept[0].copy_(g)
-            else:
-                self._remember(group, g, *kept)
 
     def _renew(self, group: Group) -> None:
         """Leave the rates and states of the last step to the graph, and go on with copies."""
@@ -163,23 +165,30 @@ class HypergradientOptimizer(RateKeeper):
 
     # theta_t = theta_{t-1} - alpha_t u_t
 
-    def _descend(self, group: Group) -> None:
-        params = with_gradient(group)
+    def _descend(self, group: Group, visits: list[Visit]) -> None:
         if group["granularity"] in ("element", "member"):
-            for p in params:
-                self._descend_at_rates(group, p)
+            for visit in visits:
+                self._descend_at_rates(group, visit)
         elif group["granularity"] == "tensor":
-            for p in params:
-                self._descend_together({**group, "lr": self.state[p]["lr"]}, [p])
+            for visit in visits:
+                self._descend_together({**group, "lr": visit.alpha}, [visit])
         else:
-            self._descend_together({**group, "lr": alpha_of(group)}, params)
+            self._descend_together({**group, "lr": alpha_of(group)}, visits)
 
-    def _descend_together(self, group: Group, params: list[Tensor]) -> None:
-        """Descend at one rate: by torch's fused kernel, its fastest, wherever that is right."""
+    def _descend_together(self, group: Group, visits: list[Visit]) -> None:
+        """Descend at one rate: by torch's fused kernel, its fastest, wherever that is right.
+
+        torch's fused kernels on the CPU walk parameter, gradient and state in the order of memory
+        whatever their strides (torch 2.13), so their layouts must agree.
+        """
+        may_fuse = (
+            wants_fused(group) and not group["differentiable"] and not torch.compiler.is_compiling()
+        )
         fused: list[Tensor] = []
         others: list[Tensor] = []
-        for p in params:
-            (fused if self._fusible(group, p) else others).append(p)
+        for visit in visits:
+            use = may_fuse and visit.aligned and _fusible(visit.p)
+            (fused if use else others).append(visit.p)
         for members, use in ((fused, True), (others, False)):
             if members:
                 grads = [gradient_of(p) for p in members]
@@ -187,127 +196,41 @@ class HypergradientOptimizer(RateKeeper):
                 lr = group["lr"] if use else plain(group["lr"])
                 self._apply({**group, "fused": use, "lr": lr}, members, grads, states)
 
-    def _fusible(self, group: Group, p: Tensor) -> bool:
-        """Whether p may go to a fused kernel.
+    def _descend_at_rates(self, group: Group, visit: Visit) -> None:
+        """Let the kernel take its step from zero at the rate -1: that is u_t.
 
-        torch's fused kernels on the CPU walk parameter, gradient and state in the order of memory
-        whatever their strides (torch 2.13), so their layouts must agree.
+        The fused one if it may, also as it counts in float32 where others have an eps of 0, in
+        float16.
         """
-        return (
-            wants_fused(group)
-            and not group["differentiable"]
-            and not torch.compiler.is_compiling()
-            and p.is_floating_point()
-            and p.device.type in FUSED_DEVICES
-            and not gradient_of(p).is_sparse
-            and same_layout([p, gradient_of(p), *self._memory(group, p)])
-        )
-
-    def _descend_at_rates(self, group: Group, p: Tensor) -> None:
-        """Let the kernel take its step from zero at the rate -1: that is u_t."""
+        p, state = visit.p, self.state[visit.p]
         u = torch.zeros_like(p)
-        g = effective(group, dense_gradient(p), p)
-        # in float16 an eps of 1e-8 is 0; of torch's kernels the fused ones count in float32
-        fused = p.dtype.itemsize <= HALF and self._fusible(group, p)
+        g = effective(group, visit.grad, p)
+        fused = visit.aligned and _may_fuse(group) and _fusible(p) and same_layout((p, u, g))
         bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": fused}
-        self._apply({**group, **bare}, [u], [g], [self.state[p]])
+        self._apply({**group, **bare}, [u], [g], [state])
         if group.get("decoupled_weight_decay"):
             u.add_(p, alpha=group["weight_decay"])
-        as_real(p).sub_(as_real(self.rate(group, p)) * as_real(u))
-
-
-def plain(scalar: Tensor) -> Tensor | float:
-    """A 0-dim tensor as a float where nothing waits for that: on the CPU, and not in a graph."""
-    if scalar.device.type != "cpu" or scalar.requires_grad or torch.compiler.is_compiling():
-        return scalar
-    return scalar.item()
-
-
-class _Pool:
-    """Inner products of g_t and u_{t-1}, summed over the parameters that share a rate."""
-
-    def __init__(self, norms: bool) -> None:
-        self.norms = norms  # asked for by some group: those that share a pool may differ in rule
-        self.gu: list[Tensor] = []
-        self.gg: list[Tensor] = []
-        self.uu: list[Tensor] = []
-        self.count: int | Tensor = 0
-
-    @classmethod
-    def of(cls, sums: Tensor) -> "_Pool":
-        """A pool of the sums that `sums` gave, of all ranks; without a gradient, not a number."""
-        pool = cls(norms=True)
-        gu, gg, uu, pool.count = sums.unbind()
-        pool.gu, pool.gg, pool.uu = [torch.where(pool.count == 0, torch.nan, gu)], [gg], [uu]
-        return pool
-
-    def sums(self, like: Tensor) -> Tensor:
-        """<g, u>, <g, g>, <u, u> and their number of elements, in the precision of a rate."""
-        count = torch.zeros_like(like) + self.count
-        terms = [
-            _total(t, like) if t else torch.zeros_like(like) for t in (self.gu, self.gg, self.uu)
-        ]
-        return torch.stack([*terms, count])
-
-    def add(self, alpha: Tensor, g: Tensor, u: Tensor) -> None:
-        product = inner_by_member if alpha.dim() else inner
-        self.gu.append(product(g, u))
-        if self.norms:
-            self.gg.append(product(g, g))
-            self.uu.append(product(u, u))
-        self.count += g.numel() // self.gu[-1].numel()
-
-    def hypergradient(self, group: Group, alpha: Tensor) -> Tensor:
-        """h_t as the group's rule wants it: <g_t, u_{t-1}>, or the cosine of the two."""
-        gu = _total(self.gu, alpha)
-        if RULES[group["rule"]].normalized:
-            return _cosine(gu, _total(self.gg, alpha), _total(self.uu, alpha))
-        return gu / self.count if group["reduction"] == "mean" else gu
-
-
-def _cosine(gu: Tensor, gg: Tensor, uu: Tensor) -> Tensor:
-    norms = gg.sqrt() * uu.sqrt()
-    # squares that underflow make the norms too small: what no cosine is must not move a rate
-    return torch.where(norms == 0, 0.0, gu / norms).clamp(-1.0, 1.0)
-
-
-def _cosine_of_elements(g: Tensor, u: Tensor) -> Tensor:
-    """The cosine of two numbers: 1, -1 or 0, of any size; nan where one is not finite."""
-    return g.sign() * u.sign() + (g - g) + (u - u)
-
-
-def _move_elements(group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tensor) -> None:
-    g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
-    normalized = RULES[group["rule"]].normalized
-    _move(group, alpha, _cosine_of_elements(g, u) if normalized else g * u)
-
-
-def _move(group: Group, alpha: Tensor, h: Tensor) -> None:
-    """Move alpha by the rule, within its bounds; not at all to where it would not be finite.
-
-    Nor at h = 0, where a rate may be outside its bounds: a step at the rate 0 changes nothing, as
-    `torch.distributed.checkpoint` expects of the one by which it makes states.
-    """
-    before = alpha.clone() if group["differentiable"] else alpha
-    moved = RULES[group["rule"]].update(before, h, group["hypergrad_lr"])
-    moves = moved.isfinite() & (h != 0)
-    if group["lr_bounds"] is not None:
-        moved = moved.clamp(*group["lr_bounds"])
-    alpha.copy_(torch.where(moves, moved, before))
-
-
-def _total(terms: list[Tensor], like: Tensor) -> Tensor:
-    """The sum of tensors shaped like a rate, in its precision and on its device."""
-    return torch.stack([t.to(like.device) for t in terms]).sum(0, dtype=like.dtype)
-
-
-def _first(_theta: Tensor, _alpha: Tensor, u: Tensor) -> Tensor:
-    return u
+        if visit.alpha.dtype == p.dtype and not group["differentiable"]:
+            p.addcmul_(self.rate(group, p), u, value=-1)
+        else:
+            as_real(p).sub_(as_real(self.rate(group, p)) * as_real(u))
 
 
 def _pool_of(group: Group, p: Tensor | None) -> Hashable:
-    keys = {"global": "global", "group": id(group), "tensor": p, "member": id(group)}
-    return keys[group["granularity"]]
+    """What shares a rate; None where nothing does."""
+    granularity: str = group["granularity"]
+    if granularity in ("group", "member"):
+        return id(group)
+    return {"global": "global", "tensor": p, "element": None}[granularity]
+
+
+def _may_fuse(group: Group) -> bool:
+    in_graph = group["differentiable"] or torch.compiler.is_compiling()
+    return wants_fused(group) and not in_graph
+
+
+def _fusible(p: Tensor) -> bool:
+    return p.is_floating_point() and (p.is_cpu or p.device.type in FUSED_DEVICES)
 
 
 def wants_fused(group: Group) -> bool:

@@ -44,7 +44,10 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 def same_layout(tensors: Sequence[Tensor]) -> bool:
     """Whether tensors of one shape visit dense memory in one order."""
-    if all(t.is_contiguous() for t in tensors):
+    for t in tensors:
+        if not t.is_contiguous():
+            break
+    else:
         return True
     first = tensors[0]
     if any(t.stride() != first.stride() for t in tensors):

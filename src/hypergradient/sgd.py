@@ -1,6 +1,5 @@
 """SGD, with momentum or Nesterov momentum, whose learning rate tunes itself."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,10 +8,11 @@ from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from hypergradient.core import HypergradientOptimizer
-from hypergradient.gradients import dense_gradient, effective, with_gradient
+from hypergradient.gradients import effective
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import as_real
+from hypergradient.visits import Direction, Visit, last
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -155,28 +155,27 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         buffer = state["momentum_buffer"] if "momentum_buffer" in state else torch.zeros_like(p)
         return [*kept, buffer]
 
-    def _direction(self, group: Group, p: Tensor) -> Callable[..., Tensor]:
-        return lambda _theta, _alpha, u, *_buffer: u
+    def _direction(self, group: Group, p: Tensor) -> Direction:
+        return last
 
-    def _remember(self, group: Group, g: Tensor, *memory: Tensor) -> None:
+    def _kept(self, group: Group) -> tuple[float, float] | None:
         mu = group["momentum"]
+        if not self._keeps_direction(group):
+            return None
         if mu == 0 or (group["classical"] and not group["nesterov"]):
-            memory[0].copy_(g)
-        elif group["classical"]:
-            memory[0].copy_(g * (1 + mu))
-        elif group["nesterov"]:  # u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
-            u, buffer = memory
-            u.copy_((g * (1 + mu)).add_(buffer, alpha=mu**2))
+            return 1.0, 0.0
+        # Nesterov: u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
+        return 1 + mu, 0.0 if group["classical"] else mu**2
 
-    def _descend(self, group: Group) -> None:
+    def _descend(self, group: Group, visits: list[Visit]) -> None:
         if not group["classical"]:
-            super()._descend(group)
+            super()._descend(group, visits)
             return
         # torch's momentum at the rate 1, fed with alpha_t g_t: its buffer is then the velocity
         plain = {"lr": 1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
-        for p in with_gradient(group):
-            g = effective(group, dense_gradient(p), p)
-            step = as_real(self.rate(group, p)) * as_real(g)
+        for p, grad, alpha in ((visit.p, visit.grad, visit.alpha) for visit in visits):
+            g = effective(group, grad, p)
+            step = as_real(alpha) * as_real(g)
             step = torch.view_as_complex(step) if p.is_complex() else step
             self._apply({**group, **plain}, [p], [step.to(p.dtype)], [self.state[p]])
 
@@ -185,7 +184,13 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
     ) -> None:
         if group["foreach"] and group["nesterov"]:  # torch 2.13 writes to these gradients
             grads = [g.clone() for g in grads]
-        started = ["momentum_buffer" in state for state in states]
+        started = [group["momentum"] == 0 or "momentum_buffer" in state for state in states]
+        if group["fused"] and all(started) and _alike(params):
+            # what sgd() would call, after it has sorted the tensors for longer than this takes
+            velocities = [s["momentum_buffer"] for s in states] if group["momentum"] else []
+            options = {name: group[name] for name in _KERNEL_OPTIONS}
+            torch._fused_sgd_(params, grads, velocities, is_first_step=False, **options)
+            return
         for which in set(started):  # torch's fused kernel takes first steps or others, not both
             chosen = [i for i, has in enumerate(started) if has is which]
             buffers = [states[i].get("momentum_buffer") for i in chosen]
@@ -201,7 +206,9 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
                     states[i]["momentum_buffer"] = buffer
 
 
-_SGD_OPTIONS = (
-    *("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"),
-    *("foreach", "fused"),
-)
+def _alike(params: list[Tensor]) -> bool:
+    return all(p.is_cpu and p.dtype is params[0].dtype for p in params)
+
+
+_KERNEL_OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+_SGD_OPTIONS = (*_KERNEL_OPTIONS, "foreach", "fused")

@@ -1,0 +1,49 @@
+"""Visits to parameters: inner products of g_t with u_{t-1}, and the writing down of u_t.
+
+This is the eager way, which is right everywhere, and the reference for the compiled one
+(`native.py`), which is used where it applies: it reads each tensor once, for all parameters of a
+step together.
+"""
+
+import torch
+from torch import Tensor
+
+from hypergradient import native
+from hypergradient.gradients import effective
+from hypergradient.pieces import inner, inner_by_member, pieces
+from hypergradient.pools import move_elements, plain
+from hypergradient.visits import Visit
+
+
+def visit_all(visits: list[Visit]) -> None:
+    """Fill the pools, move element-wise rates, and write down each u_t that is kept."""
+    for visit in native.visit_all(visits):
+        _visit(visit)
+
+
+def _visit(visit: Visit) -> None:
+    group, pool = visit.group, visit.pool
+    in_graph = torch.compiler.is_compiling() or torch.is_grad_enabled()
+    for theta, grad, alpha, *memory in pieces(visit.p, visit.grad, visit.alpha, *visit.memory):
+        g = effective(group, grad, theta)
+        if group["differentiable"]:  # what the graph holds must not be written to below
+            u = visit.direction(theta.clone(), alpha.clone(), *(t.clone() for t in memory))
+        else:
+            u = visit.direction(theta, alpha, *memory)
+        if pool is None:
+            move_elements(group, alpha, g, u)
+        else:
+            pairs = ((g, u), (g, g), (u, u)) if pool.norms else ((g, u),)
+            product = inner_by_member if alpha.dim() else inner
+            products = [product(*pair) for pair in pairs]
+            count = g.numel() // products[0].numel()
+            pool.add(count, *(products if in_graph or alpha.dim() else map(plain, products)))
+        if visit.kept is not None:
+            _keep(visit.kept, g, *memory)
+
+
+def _keep(kept: tuple[float, float], g: Tensor, u: Tensor, *rest: Tensor) -> None:
+    a, b = kept
+    u.copy_(g if a == 1 else g * a)
+    if b:
+        u.add_(rest[0], alpha=b)

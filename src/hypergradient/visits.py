@@ -1,0 +1,74 @@
+"""What a visit to a parameter needs, and the forms that u_{t-1} has there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergradient.options import Group
+from hypergradient.pieces import HALF
+from hypergradient.pools import Number, Pool
+
+Direction = Callable[..., Tensor]
+
+
+class Visit(NamedTuple):
+    """One parameter with what a visit needs.
+
+    Attributes:
+        group: its options.
+        p: theta_{t-1}.
+        grad: its gradient, dense.
+        alpha: the rate, alpha_{t-1}.
+        pool: where the products go; None for element-wise rates, which are moved in place.
+        memory: the tensors that u_{t-1} follows from, shaped like p.
+        direction: how: a function of aligned pieces, (theta, alpha, *memory) -> u_{t-1}.
+        kept: (a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is kept so.
+        aligned: whether p, its gradient and the tensors of u_{t-1} walk memory in one order.
+    """
+
+    group: Group
+    p: Tensor
+    grad: Tensor
+    alpha: Tensor
+    pool: Pool | None
+    memory: list[Tensor]
+    direction: Direction
+    kept: tuple[float, float] | None
+    aligned: bool
+
+
+def last(_theta: Tensor, _alpha: Tensor, u: Tensor, *_rest: Tensor) -> Tensor:
+    """The direction of an optimizer that keeps u_t."""
+    return u
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Adam's direction: m / (scale sqrt(v) + shift), and the decoupled decay of weights.
+
+    The decay is part of u_{t-1} = ratio + lambda theta_{t-2}, where theta_{t-1} = theta_{t-2} -
+    alpha_{t-1} u_{t-1}; so u_{t-1} = (ratio + lambda theta_{t-1}) / (1 - lambda alpha_{t-1}).
+    """
+
+    scale: Number
+    shift: Number
+    decay: Number
+    decays: bool
+
+    def __call__(self, theta: Tensor, alpha: Tensor, m: Tensor, v: Tensor) -> Tensor:
+        if v.dtype.itemsize <= HALF:  # in float16 an eps of 1e-8 is 0
+            m, v = m.float(), v.float()
+        root = v.sqrt()
+        if torch.is_grad_enabled():  # the graph holds the root
+            ratio: Tensor = m / (root * self.scale + self.shift)
+        else:
+            ratio = torch.div(m, root.mul_(self.scale).add_(self.shift), out=root)
+        if not self.decays:
+            return ratio
+        left = 1 - self.decay * alpha  # of theta_{t-2}; where nothing is, nothing tells it
+        told = left.abs() > torch.finfo(theta.dtype).eps
+        u = ratio + self.decay * torch.where(told, theta, 0.0)
+        return u / torch.where(told, left, 1.0)
