@@ -7,16 +7,13 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from hypergradient.study import StudyError
-from hypergradient.study.files import DAMAGED, FULL, cannot_write
+from hypergradient.study.files import FULL, cannot_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import polars as pl
 
     from hypergradient.study.spec import Run, Study
@@ -109,6 +106,7 @@ def plan(
 ) -> None:
     """Say how many runs a study has, how many are done, and how long the others will take."""
     from hypergradient.study.plan import costs, duration, in_words
+    from hypergradient.study.status import heading
 
     declared, store = declared_and_store(study, scale, out)
     runs = declared.runs()
@@ -142,6 +140,7 @@ def run(
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.execute import execute
     from hypergradient.study.progress import progress
+    from hypergradient.study.status import failures, heading
 
     declared, store = declared_and_store(study, scale, out)
     check_writable(store.folder)
@@ -177,6 +176,8 @@ def status(
     ] = False,
 ) -> None:
     """Say how far a study is: in this or any other process."""
+    from hypergradient.study.status import state_of
+
     declared, store = declared_and_store(study, scale, out)
     runs = declared.runs()
     while True:
@@ -279,53 +280,6 @@ def unusable(out: Path) -> str | None:
     return None
 
 
-def heading(study: Study) -> str:
-    """Return a study's name, with its scale and the time that takes."""
-    time = f" ({study.time})" if study.time else ""
-    return f"{study.name} at {study.scale} scale{time}" if study.scale else study.name
-
-
-def state_of(
-    study: Study, store: Store, runs: list[Run], conditions: dict[str, str]
-) -> Iterator[str]:
-    """Yield how far a study is: a line of counts, and one for each thing that a person may act on.
-
-    Args:
-        study: The study.
-        store: Its results.
-        runs: Its runs.
-        conditions: Theirs, of ``Store.conditions``.
-    """
-    from hypergradient.study.analyse import damaged_tables
-
-    counts = Counter(conditions[one.id] for one in runs)
-    shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    yield f"{heading(study)}: {len(runs)} runs: {shown}"
-    for one in runs:
-        if conditions[one.id] == "training":
-            yield f"training: {in_full(one)}: {store.epochs_seen(one)} of {one.epochs} epochs"
-        if conditions[one.id] == "damaged":
-            yield f"damaged: {in_full(one)}: trained anew by the next command"
-    for table in damaged_tables(store.folder):
-        yield f"damaged: {table}: written anew by the next command"
-    aside = [*store.set_aside(), *store.folder.glob(f"*{DAMAGED}")]
-    if aside:
-        yield f"{len(aside)} damaged files were kept aside, such as {aside[0]}"
-    if others := len(conditions) - len(runs):
-        yield f"{others} runs in the folder are none of the study as it is now; they are not shown"
-    versions = store.versions(run for run in runs if conditions[run.id] in {"done", "diverged"})
-    if len(versions) > 1:
-        yield f"runs were made by several versions of torch: {', '.join(versions)}"
-    yield from failures(store, (run for run in runs if conditions[run.id] == "failed"))
-
-
-def in_full(run: Run) -> str:
-    """Return what identifies a run to a person."""
-    hyper = "".join(f" {key}={value}" for key, value in run.hyper.items())
-    schedule = "" if run.schedule in {"constant", "hypergradient"} else f" {run.schedule}"
-    return f"{run.task} {run.method}{schedule}{hyper} seed={run.seed}"
-
-
 def check_writable(out: Path) -> None:
     """Make the folder, or raise a ``StudyError`` if nothing can be written there."""
     try:
@@ -381,15 +335,6 @@ def show_beside_published(table: pl.DataFrame) -> None:
     last = table.filter(pl.col("epoch") == pl.col("epoch").max())
     for row in last.iter_rows(named=True):
         print(line.format(**row))
-
-
-def failures(store: Store, runs: Iterable[Run]) -> Iterator[str]:
-    """Yield a line for each run that failed."""
-    for run in runs:
-        status = store.status(run) or {}
-        if status.get("state") == "failed":
-            place = store.folder_of(run) / "traceback.txt"
-            yield f"failed: {in_full(run)}: {status['error']} (see {place})"
 
 
 def main() -> None:

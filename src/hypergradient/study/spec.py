@@ -13,12 +13,11 @@ import tomllib
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
-    PlainValidator,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from hypergradient.study import StudyError, methods, tasks
+from hypergradient.study.counts import Count, Loss, PerTask, Seed, of_task
 from hypergradient.study.grids import (
     Frozen,
     MethodEntry,
@@ -64,26 +64,6 @@ def fingerprint(content: object) -> str:
     """Return the sha256 of ``content`` as canonical JSON, 64 hex digits."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-LARGEST = 1_000_000_000
-"""Of a count, and of a seed: larger ones overflow the tables' integers sooner or later."""
-
-
-def count_or_counts(value: object) -> int | dict[str, int]:
-    """Check a count for all tasks, or one for each by its name."""
-    counts = value if isinstance(value, dict) else {"": value}
-    for task, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= LARGEST:
-            place = f" for {task}" if task else ""
-            raise ValueError(f"{count!r}{place} is not an integer from 1 to {LARGEST:,}")
-    return value  # type: ignore[return-value]
-
-
-PerTask = Annotated[int | dict[str, int], PlainValidator(count_or_counts)]
-Loss = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Until(Frozen):
@@ -308,15 +288,6 @@ def tried_values(entries: Iterable[MethodEntry]) -> dict[str, list[Value]]:
             if len(own := list(dict.fromkeys(values))) > len(tried.get(name, [])):
                 tried[name] = own
     return tried
-
-
-@overload
-def of_task(counts: int | dict[str, int], task: str) -> int: ...
-@overload
-def of_task(counts: int | dict[str, int] | None, task: str) -> int | None: ...
-def of_task(counts: int | dict[str, int] | None, task: str) -> int | None:
-    """Return a task's own count."""
-    return counts[task] if isinstance(counts, dict) else counts
 
 
 def built_in() -> dict[str, Path]:
