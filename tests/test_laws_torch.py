@@ -89,6 +89,30 @@ def test_the_default_is_one_of_torchs_implementations(case: Case) -> None:
     assert any(torch.equal(ended["ours"], ended[name]) for name in IMPLEMENTATIONS)
 
 
+@pytest.mark.parametrize("flags", [{}, {"fused": True}], ids=["default", "fused"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_half_precision_goes_where_float32_goes(
+    case: Case, granularity: str, dtype: torch.dtype, flags: dict[str, bool]
+) -> None:
+    """Also in tensors that fill a processor's vectors, which torch's fused SGD leaves (2.13)."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 65, generator=generator).to(dtype)
+    narrow, wide = (torch.nn.Parameter(start.to(d)) for d in (dtype, torch.float32))
+    optimizers = [
+        case.build([p], lr=0.5, granularity=granularity, hypergrad_lr=1e-5, **flags)
+        for p in (narrow, wide)
+    ]
+    for _ in range(3):
+        g = torch.randn(2, 65, generator=generator).to(dtype)
+        for p, optimizer in zip((narrow, wide), optimizers, strict=True):
+            p.grad = g.to(p.dtype)
+            optimizer.step()
+    eps = torch.finfo(dtype).eps
+    assert ((narrow - wide).abs() <= 12 * eps * (wide.abs() + 1)).all()
+
+
 @pytest.mark.parametrize("granularity", ["element", "member"])
 @pytest.mark.parametrize("case", TORCH_CASES, ids=str)
 def test_zero_hypergrad_lr_with_many_rates_is_torch_to_the_last_places(

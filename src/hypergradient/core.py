@@ -20,7 +20,7 @@ from torch import Tensor
 from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
 from hypergradient.keeper import RateKeeper, State
 from hypergradient.options import Group
-from hypergradient.pieces import as_real, same_layout
+from hypergradient.pieces import HALF, as_real, same_layout
 from hypergradient.pools import Pool, move, plain
 from hypergradient.products import visit_all
 from hypergradient.rate import alpha_of
@@ -35,6 +35,7 @@ class HypergradientOptimizer(RateKeeper):
     """The step that all optimizers here have in common."""
 
     _takes_sparse = False
+    _fused_takes_halves = True  # whether torch's fused kernel on the CPU is right in 16 bits
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -143,7 +144,7 @@ class HypergradientOptimizer(RateKeeper):
             raise RuntimeError(
                 "Adam does not support sparse gradients, please consider SparseAdam instead"
             )
-        if group["fused"] and not _fusible(p):
+        if group["fused"] and not _has_fused(p):
             raise RuntimeError(
                 "`fused=True` requires all the params to be floating point Tensors of supported "
                 f"devices: {sorted(FUSED_DEVICES)} but {p.dtype} and {p.device.type}"
@@ -181,13 +182,11 @@ class HypergradientOptimizer(RateKeeper):
         torch's fused kernels on the CPU walk parameter, gradient and state in the order of memory
         whatever their strides (torch 2.13), so their layouts must agree.
         """
-        may_fuse = (
-            wants_fused(group) and not group["differentiable"] and not torch.compiler.is_compiling()
-        )
+        may_fuse = _may_fuse(group)
         fused: list[Tensor] = []
         others: list[Tensor] = []
         for visit in visits:
-            use = may_fuse and visit.aligned and _fusible(visit.p)
+            use = may_fuse and visit.aligned and self._fusible(visit.p)
             (fused if use else others).append(visit.p)
         for members, use in ((fused, True), (others, False)):
             if members:
@@ -195,6 +194,10 @@ class HypergradientOptimizer(RateKeeper):
                 states = [self.state[p] for p in members]
                 lr = group["lr"] if use else plain(group["lr"])
                 self._apply({**group, "fused": use, "lr": lr}, members, grads, states)
+
+    def _fusible(self, p: Tensor) -> bool:
+        half_on_cpu = p.is_cpu and p.dtype.itemsize <= HALF
+        return _has_fused(p) and (self._fused_takes_halves or not half_on_cpu)
 
     def _descend_at_rates(self, group: Group, visit: Visit) -> None:
         """Let the kernel take its step from zero at the rate -1: that is u_t.
@@ -205,7 +208,7 @@ class HypergradientOptimizer(RateKeeper):
         p, state = visit.p, self.state[visit.p]
         u = torch.zeros_like(p)
         g = effective(group, visit.grad, p)
-        fused = visit.aligned and _may_fuse(group) and _fusible(p) and same_layout((p, u, g))
+        fused = visit.aligned and _may_fuse(group) and self._fusible(p) and same_layout((p, u, g))
         bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": fused}
         self._apply({**group, **bare}, [u], [g], [state])
         if group.get("decoupled_weight_decay"):
@@ -229,7 +232,8 @@ def _may_fuse(group: Group) -> bool:
     return wants_fused(group) and not in_graph
 
 
-def _fusible(p: Tensor) -> bool:
+def _has_fused(p: Tensor) -> bool:
+    """Whether torch has fused kernels for a parameter."""
     return p.is_floating_point() and (p.is_cpu or p.device.type in FUSED_DEVICES)
 
 

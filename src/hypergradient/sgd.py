@@ -87,6 +87,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
     """
 
     _takes_sparse = True
+    _fused_takes_halves = False  # of torch 2.13: it moves only the last few elements
 
     def __init__(
         self,
@@ -173,9 +174,9 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             return
         # torch's momentum at the rate 1, fed with alpha_t g_t: its buffer is then the velocity
         plain = {"lr": 1.0, "weight_decay": 0.0, "maximize": False, "fused": False}
-        for p, grad, alpha in ((visit.p, visit.grad, visit.alpha) for visit in visits):
+        for p, grad in ((visit.p, visit.grad) for visit in visits):
             g = effective(group, grad, p)
-            step = as_real(alpha) * as_real(g)
+            step = as_real(self.rate(group, p)) * as_real(g)
             step = torch.view_as_complex(step) if p.is_complex() else step
             self._apply({**group, **plain}, [p], [step.to(p.dtype)], [self.state[p]])
 
