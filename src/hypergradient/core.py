@@ -203,12 +203,14 @@ class HypergradientOptimizer(RateKeeper):
         """Let the kernel take its step from zero at the rate -1: that is u_t.
 
         The fused one if it may, also as it counts in float32 where others have an eps of 0, in
-        float16.
+        float16. But it rounds by the place in a tensor, of which a member's numbers must be free.
         """
         p, state = visit.p, self.state[visit.p]
         u = torch.zeros_like(p)
         g = effective(group, visit.grad, p)
-        fused = visit.aligned and _may_fuse(group) and self._fusible(p) and same_layout((p, u, g))
+        placeless = group["granularity"] == "element" or p.dtype.itemsize <= HALF
+        may_fuse = placeless and visit.aligned and _may_fuse(group)
+        fused = may_fuse and self._fusible(p) and same_layout((p, u, g))
         bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": fused}
         self._apply({**group, **bare}, [u], [g], [state])
         if group.get("decoupled_weight_decay"):

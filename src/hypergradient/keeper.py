@@ -1,6 +1,7 @@
 """Options, rates and states of an optimizer: made, checked, copied, saved and loaded."""
 
 import math
+from collections.abc import Iterable
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ State = dict[str, Tensor]
 
 def apart(params: ParamsT, lr: float | Tensor) -> tuple[ParamsT, float | Tensor]:
     """Give rates, one a member, to each group: torch's constructors take one number only."""
-    if not isinstance(lr, Tensor) or lr.numel() == 1 or isinstance(params, Tensor):
+    several = isinstance(lr, Tensor) and lr.numel() != 1
+    if not several or isinstance(params, Tensor) or not isinstance(params, Iterable):
         return params, lr
     groups: list[Any] = list(params)
     if groups and not isinstance(groups[0], dict):
@@ -38,7 +40,8 @@ class RateKeeper(Optimizer):
     def _equip(self, process_group: "ProcessGroup | None", **options: Any) -> None:
         """Add the learning rate's own options to what torch's constructor has set up."""
         check_process_group(process_group)
-        self.process_group = process_group  # no option of a group: it cannot be saved
+        if process_group is not None:
+            self.process_group = process_group  # no option of a group: it cannot be saved
         self.defaults.update(options)
         for group in self.param_groups:
             self._check({**options, **group})

@@ -54,7 +54,8 @@ class Rate(Tensor):
         else:
             alpha = torch.full(shape, lr, device=device, dtype=dtype)
         if "initial_lr" not in group:
-            group["initial_lr"] = alpha.detach().clone() if shape else float(alpha.detach())
+            number = lr.detach() if isinstance(lr, Tensor) else lr
+            group["initial_lr"] = alpha.detach().clone() if shape else float(number)
         if group["differentiable"]:
             group["lr"] = alpha.clone()
             return

@@ -9,6 +9,7 @@ import pytest
 
 from hypergradient.study import cli, progress, spec
 from hypergradient.study import execute as engine
+from hypergradient.study.status import in_full
 from hypergradient.study.store import Store
 
 BUILT_IN = spec.BUILT_IN.glob("*.toml")
@@ -95,7 +96,7 @@ def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monke
 
     def in_this_process(runs, store, *, data_dir, **_):
         engine.work(runs[:-1], store, data_dir)
-        monkeypatch.setattr(engine, "train_run", crash)
+        monkeypatch.setattr("hypergradient.study.together.train_together", crash)
         engine.work(runs, store, data_dir)
 
     monkeypatch.setattr(engine, "execute", in_this_process)
@@ -150,10 +151,11 @@ def test_status_report_and_clean(command, study_file, tmp_path):
 
     with store.claim(runs[5]):
         _, shown, _ = command("status", path, "--out", "out")
-    counts, training, failure = shown.splitlines()
-    assert counts == "small: 12 runs: 3 done, 1 failed, 7 to do, 1 training"
-    assert training == f"training: {cli.in_full(runs[5])}: 0 of 2 epochs"
-    assert failure.startswith(f"failed: {cli.in_full(failed)}: ValueError: no luck")
+    counts, damage, training, failure = shown.splitlines()
+    assert counts == "small: 12 runs: 1 damaged, 2 done, 1 failed, 7 to do, 1 training"
+    assert damage == f"damaged: {in_full(damaged)}: trained anew by the next command"
+    assert training == f"training: {in_full(runs[5])}: 0 of 2 epochs"
+    assert failure.startswith(f"failed: {in_full(failed)}: ValueError: no luck")
 
     code, shown, _ = command("report", path, "--out", "out")
     assert (code, shown) == (0, "3 of 12 runs are in out/report.html\n")

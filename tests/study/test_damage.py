@@ -14,9 +14,10 @@ import torch
 from processes import Forked, numbers, record
 
 import hypergradient
-from hypergradient.study import analyse, checkpoint, cli, spec, trainer
+from hypergradient.study import analyse, checkpoint, spec, trainer
 from hypergradient.study import execute as engine
 from hypergradient.study.report import write_report
+from hypergradient.study.status import in_full
 from hypergradient.study.store import Claim, Store, digest_of
 
 DAMAGES = {
@@ -54,7 +55,7 @@ def test_damaged_results_are_kept_aside_and_trained_anew(small, study_file, tmp_
     assert store.missing(runs) == spoilt
     counts, *lines = command("status", path, "--out", "out")[1].splitlines()
     assert counts == "small: 12 runs: 10 damaged, 2 done"
-    assert lines == [f"damaged: {cli.in_full(r)}: trained anew by the next command" for r in spoilt]
+    assert lines == [f"damaged: {in_full(r)}: trained anew by the next command" for r in spoilt]
     table, _ = analyse.tables(small, store)
     assert table["run_id"].to_list() == [run.id for run in good]
 

@@ -131,7 +131,7 @@ def test_a_subset_is_spread_evenly_over_the_examples():
 
 WRONG = {
     "time = ": ("colour = 3\ntime = ", "scale.laptop.colour: "),
-    "epochs = 9": ("epochs = 0", "scale.paper.epochs: 0 is not an integer of at least 1"),
+    "epochs = 9": ("epochs = 0", "scale.paper.epochs: 0 is not an integer from 1 to 1,000,000,000"),
     "digits-mlp = 1 ": ("digits-mpl = 1 ", "scale.laptop.epochs: nothing for the task digits-mlp"),
     "digits-mlp = 50": (
         "digits-mlp = 50, x = 1",

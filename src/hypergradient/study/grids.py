@@ -72,14 +72,16 @@ def find_task(name: str) -> object:
     """Find a person's own task, or raise a ``ValueError``."""
     if not references.is_reference(name):
         raise ValueError(name)
+    found = tasks.find(name)
     tasks.identity(name)
-    return tasks.find(name)
+    return found
 
 
 def find_method(name: str) -> object:
     """Find an optimizer that is not in ``METHODS``, or raise a ``ValueError``."""
+    found = methods.find(name)
     methods.identity(name)
-    return methods.find(name)
+    return found
 
 
 def refuse_many(count: int) -> None:

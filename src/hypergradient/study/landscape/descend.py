@@ -105,7 +105,8 @@ def _optimizer(
         params = [start.expand(rate.numel() // 2 or 1, 2).clone() for rate in each]
         groups.append({"params": params, "hypergrad_lr": alpha})
         etas += each
-    optimizer = method.optimizer(groups, lr=0.0, **method.options)
+    # The fused kernel rounds by the place in a tensor; settings must not touch each other.
+    optimizer = method.optimizer(groups, lr=0.0, fused=False, **method.options)
     # A state with its rates is how they can all start differently; Adam's must have its step count.
     state = {i: {"lr": rate.clone(), "step": torch.zeros(())} for i, rate in enumerate(etas)}
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
