@@ -1,5 +1,6 @@
-"""Law: the C pass over all tensors is the eager visits, and who has no compiler does not notice."""
+"""Law: a step by the C function is the eager one, and who has no compiler does not notice."""
 
+import copy
 import subprocess
 import sys
 import zlib
@@ -12,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import BETAS, CASES, LR, Case, problem
-from hypergradient import SGDHD, AdamHD, native, products
+from cases import BETAS, CASES, LR, Case, give, grouped, parameters, problem
+from hypergradient import SGDHD, AdamHD, AdamWHD, native, products
 from hypergradient.pools import Pool
 from hypergradient.visits import Visit
 from test_laws_reference import TOLERANCE, follow, loses_pauses
@@ -41,7 +42,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 @pytest.mark.parametrize("rule", BETAS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_eager_float32_equals_scalar_loops(case: Case, rule: str, granularity: str) -> None:
-    """As test_laws_reference.py has it for the C pass, where there is a compiler."""
+    """As test_laws_reference.py has it for the C function, where there is a compiler."""
     options = {"rule": rule, "hypergrad_lr": BETAS[rule], "granularity": granularity}
     missing = 0.0 if loses_pauses(case, granularity) else 0.2
     of = problem(zlib.crc32(f"{case} {rule}".encode()), torch.float32, missing=missing)
@@ -52,8 +53,8 @@ def test_eager_float32_equals_scalar_loops(case: Case, rule: str, granularity: s
 @pytest.mark.parametrize("case", CASES, ids=str)
 @torch.no_grad()
 def test_sums_and_kept_directions_are_the_eager_ones(case: Case) -> None:
-    by_c, eagerly = trained(case), trained(case)
-    assert native.visit_all(by_c) == []  # all of them are for the C function
+    by_c, eagerly = visits_alone(trained(case)), trained(case)
+    visit(by_c)
     for ours, wanted in zip(by_c, eagerly, strict=True):
         products._visit(wanted)
         gu, gg, uu = totals(ours)
@@ -70,13 +71,92 @@ def test_sums_and_kept_directions_are_the_eager_ones(case: Case) -> None:
 @torch.no_grad()
 def test_rates_of_elements_are_the_eager_ones(case: Case, bounds: Any) -> None:
     options = {"granularity": "element", "rule": "additive", "lr_bounds": bounds}
-    by_c, eagerly = trained(case, **options), trained(case, **options)
-    for visit in (*by_c, *eagerly):
-        visit.grad.view(-1)[:1] = torch.inf  # these rates stay where they are
-    assert native.visit_all(by_c) == []
+    by_c, eagerly = visits_alone(trained(case, **options)), trained(case, **options)
+    for each in (*by_c, *eagerly):
+        each.grad.view(-1)[:1] = torch.inf  # these rates stay where they are
+    visit(by_c)
     for ours, wanted in zip(by_c, eagerly, strict=True):
         products._visit(wanted)
         torch.testing.assert_close(ours.alpha, wanted.alpha, rtol=3e-7, atol=1e-9)
+
+
+BY_TORCH = {"classical", "classical-nesterov", "nesterov-gradient", "adam-gradient"} | {
+    "amsgrad",
+    "amsgradw-maximize",
+}  # whose states do not advance ahead of theta
+
+
+@needs_compiler
+@pytest.mark.parametrize("granularity", ["global", "group", "tensor", "element"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_steps_are_the_eager_ones(
+    case: Case, granularity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pauses, rates that rest at first, and each going on from the other's checkpoint."""
+    of = problem(13, torch.float32, steps=8, shapes=(SHAPES, ((33,), (5, 3))))
+    rule = "additive" if granularity == "element" else "multiplicative"
+    options = {"rule": rule, "granularity": granularity}
+    each = [{**options, "hypergrad_lr": BETAS[rule]}, {**options, "lr": 0.3, "hypergrad_lr": 0.0}]
+    with_c = native.function()
+    groups = [parameters(of.start) for _ in range(2)]
+    optimizers = [case.build(grouped(params, each)) for params in groups]
+    jobs = []
+    for t, gradients in enumerate(of.gradients):
+        for params, optimizer, call in zip(groups, optimizers, (with_c, None), strict=True):
+            monkeypatch.setattr(native, "function", lambda call=call: call)
+            give(params, gradients)
+            optimizer.step()
+            optimizer.param_groups[1]["hypergrad_lr"] = BETAS[rule] if t == 3 else 0.0
+        monkeypatch.setattr(native, "function", lambda: with_c)
+        jobs.append(whole(optimizers[0]))
+        assert_equal_to_rounding(*(everything_of(optimizer) for optimizer in optimizers))
+        if t == 4:
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            for optimizer, state in zip(optimizers, reversed(states), strict=True):
+                optimizer.load_state_dict(copy.deepcopy(state))
+    assert any(jobs) is (case.name not in BY_TORCH)
+    assert optimizers[0].lr_summary() != pytest.approx(case.build(groups[0][0]).lr_summary())
+
+
+def whole(optimizer: Any) -> bool:
+    """Whether theta is moved by the C function wherever a rate may move, and only there."""
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            visits = optimizer._visits(group, {})
+            job = native.Job(visits)
+            moves = {job.descends(each) for each in visits}
+            if moves != {group["hypergrad_lr"] != 0}:
+                return False
+    return True
+
+
+def everything_of(optimizer: Any) -> dict[str, Tensor]:
+    """All that a step may change, by name."""
+    found = {}
+    for i, group in enumerate(optimizer.param_groups):
+        found[f"{i} lr"] = torch.as_tensor(group["lr"]).as_subclass(Tensor)
+        for j, p in enumerate(group["params"]):
+            found |= {f"{i} {j} {name}": t for name, t in optimizer.state[p].items()}
+            found[f"{i} {j}"] = p
+    return found
+
+
+def assert_equal_to_rounding(ours: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert list(ours) == list(wanted)
+    for name, t in ours.items():
+        torch.testing.assert_close(t, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def visits_alone(visits: list[Visit]) -> list[Visit]:
+    """Visits in which states do not advance."""
+    return [each._replace(advance=None) for each in visits]
+
+
+def visit(visits: list[Visit]) -> native.Job:
+    job = native.Job(visits)
+    assert job.others == []  # all of them are for the C function
+    job.visit()
+    return job
 
 
 def totals(visit: Visit) -> list[Any]:
@@ -112,11 +192,39 @@ def test_numbers_of_threads_do_not_matter() -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             visits = trained(CASES[0])
-            native.visit_all(visits)
-            seen.append([totals(visit) for visit in visits])
+            job = visit(visits)
+            job.descend()
+            seen.append([(totals(each), each.p.tolist()) for each in visits])
     finally:
         torch.set_num_threads(before)
     assert seen[0] == seen[1] == seen[2]
+
+
+@needs_compiler
+@pytest.mark.parametrize("hd", [SGDHD, AdamHD, AdamWHD])
+def test_places_in_a_tensor_do_not_matter(hd: Any) -> None:
+    """At one rate, that of the first step; a sum's rounding is a matter of order."""
+    generator = torch.Generator().manual_seed(3)
+    start, g = (torch.randn(1100, generator=generator) for _ in range(2))
+    ended = []
+    for shift in (0, 5):
+        p = start.roll(shift).requires_grad_()
+        p.grad = g.roll(shift)
+        hd([p], lr=0.1, weight_decay=0.1).step()
+        ended.append(p.detach().roll(-shift))
+    assert torch.equal(*ended)
+
+
+@needs_compiler
+@pytest.mark.parametrize("granularity", ["group", "element"])
+def test_a_backward_pass_notices_that_its_parameters_have_moved(granularity: str) -> None:
+    p = torch.ones(3, requires_grad=True)
+    optimizer = SGDHD([p], lr=0.1, granularity=granularity)
+    loss = (p**3).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 @needs_compiler
@@ -142,7 +250,7 @@ def test_what_it_cannot_do_is_left_to_the_eager_way() -> None:
         optimizer = SGDHD([theta], **options)
         with torch.no_grad():
             visits = optimizer._visits(optimizer.param_groups[0], {})
-            assert native.visit_all(visits) == visits, name
+            assert native.Job(visits).others == visits, name
 
 
 @pytest.mark.usefixtures("cache_folder")

@@ -10,8 +10,8 @@ from torch.optim.optimizer import ParamsT
 from hypergradient.core import HypergradientOptimizer, wants_fused
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
-from hypergradient.pools import plain
-from hypergradient.visits import Direction, Ratio
+from hypergradient.pools import Number, plain
+from hypergradient.visits import Advance, Direction, Ratio
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -34,7 +34,8 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         eps: added to the denominator.
         weight_decay: L2 penalty; it is part of g_t, and `p.grad` is left as it is.
         amsgrad: use the largest second moment so far.
-        foreach: as in torch. By default torch's fused kernel is used wherever it applies.
+        foreach: as in torch. By default our C function takes the step, or torch's fused kernel,
+            wherever these apply.
         maximize: ascend instead.
         capturable: as in torch; on an accelerator it is always so.
         differentiable: as in torch.
@@ -139,13 +140,22 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             state["max_exp_avg_sq"] = torch.zeros_like(p)
         return state
 
-    def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
+    def _memory(self, group: Group, p: Tensor, state: State) -> list[Tensor]:
         second = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
-        return [self.state[p]["exp_avg"], self.state[p][second]]
+        return [state["exp_avg"], state[second]]
 
-    def _direction(self, group: Group, p: Tensor) -> Direction:
+    def _direction(self, group: Group, state: State) -> Direction:
+        return self._ratio(group, plain(state["step"]))
+
+    def _advance(self, group: Group, state: State) -> Advance | None:
+        if group["amsgrad"]:
+            return None
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        after = self._ratio(group, plain(state["step"]) + 1)
+        return Advance((1 - beta1, beta1, 0.0), (1 - beta2, beta2), after)
+
+    def _ratio(self, group: Group, step: Number) -> Ratio:
         beta1, beta2 = group["betas"]
-        step = plain(self.state[p]["step"])
         t = step + (step == 0)  # before the first step m = 0, and so u_0 = 0
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
         decays = group["decoupled_weight_decay"]

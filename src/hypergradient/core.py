@@ -2,12 +2,12 @@
 
     h_t     = <g_t, u_{t-1}>                   = -d f(theta_{t-1}) / d alpha_{t-1};  u_0 = 0
     alpha_t = rule(alpha_{t-1}, h_t, beta)
-    theta_t = theta_{t-1} - alpha_t u_t        by torch's own kernels
+    theta_t = theta_{t-1} - alpha_t u_t        by a C function or by torch's own kernels
 
 Each optimizer of this package is torch's own class with the `step` below. It says four things of
 its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1} follows from
-(`_memory`, and `_kept` if u_t is written there), how (`_direction`), and the kernel that moves
-theta (`_apply`).
+(`_memory`, and `_kept` if u_t is written there), how (`_direction`), and how theta and the states
+move: by a kernel of torch (`_apply`), and where the states may move ahead of theta (`_advance`).
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -20,13 +20,13 @@ from torch import Tensor
 from hypergradient.gradients import dense_gradient, effective, gradient_of, with_gradient
 from hypergradient.keeper import RateKeeper, State
 from hypergradient.options import Group
-from hypergradient.pieces import HALF, as_real, same_layout
+from hypergradient.pieces import HALF, as_real, in_graph, same_layout
 from hypergradient.pools import Pool, move, plain
 from hypergradient.products import visit_all
 from hypergradient.rate import alpha_of
 from hypergradient.rules import RULES
 from hypergradient.sharding import Ranks, ranks_of
-from hypergradient.visits import Direction, Visit, last
+from hypergradient.visits import Advance, Direction, Visit, last
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
@@ -59,26 +59,32 @@ class HypergradientOptimizer(RateKeeper):
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
             pools: dict[Hashable, Pool] = {}
             visits = [self._visits(group, pools, ranks) for group in self.param_groups]
-            visit_all([visit for of_group in visits for visit in of_group])
+            job = visit_all([visit for of_group in visits for visit in of_group])
             if ranks is not None:
                 self._total(pools, ranks)
             self._move_rates(pools)
+            job.descend()
             for group, of_group in zip(self.param_groups, visits, strict=True):
-                self._descend(group, of_group)
+                left = [visit for visit in of_group if not job.descends(visit)]
+                if left:
+                    self._descend(group, left)
         return loss
 
     # What an update says of itself.
 
-    def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
+    def _memory(self, group: Group, p: Tensor, state: State) -> list[Tensor]:
         """The parameter-shaped tensors that u_{t-1} follows from."""
         raise NotImplementedError
 
-    def _direction(self, group: Group, p: Tensor) -> Direction:
+    def _direction(self, group: Group, state: State) -> Direction:
         """A function of aligned pieces, (theta_{t-1}, alpha_{t-1}, *memory) -> u_{t-1}."""
         raise NotImplementedError
 
     def _kept(self, group: Group) -> tuple[float, float] | None:
         """(a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is to be kept so."""
+
+    def _advance(self, group: Group, state: State) -> Advance | None:
+        """How the states advance to u_t; None where that takes alpha_t, or torch's kernel."""
 
     def _apply(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
@@ -98,17 +104,19 @@ class HypergradientOptimizer(RateKeeper):
         norms = any(RULES[each["rule"]].normalized for each in self.param_groups)
         own_rates = group["granularity"] in ("tensor", "element", "member")
         plain_product = group["product"] == "gradient"
+        unnamed = group["foreach"] is None and group["fused"] is None
+        ahead = unnamed and not (plain_product or in_graph())
         alpha, kept = alpha_of(group), (1.0, 0.0) if plain_product else self._kept(group)
         for p in with_gradient(group):
             grad, state = gradient_of(p), self.state[p]
             self._refuse(group, p, grad)
             if not state:
                 state.update(self._initial(group, p))
-            memory = self._memory(group, p)
-            direction = last if plain_product else self._direction(group, p)
-            aligned = not grad.is_sparse and same_layout((p, grad, *memory))
+            memory, direction = self._memory(group, p, state), self._direction(group, state)
             if plain_product:
-                memory = [state["gradient"]]
+                memory, direction = [state["gradient"], *memory], last
+            dense = not grad.is_sparse
+            advance = self._advance(group, state) if ahead and dense and p.is_cpu else None
             if own_rates:
                 alpha = self.rate(group, p)
             key = _pool_of(group, p)
@@ -117,8 +125,10 @@ class HypergradientOptimizer(RateKeeper):
             pool = None if key is None else pools.get(key)
             if pool is None and key is not None:
                 pool = pools[key] = Pool(norms)
-            grad = dense_gradient(p) if grad.is_sparse else grad
-            visits.append(Visit(group, p, grad, alpha, pool, memory, direction, kept, aligned))
+            grad, step = grad if dense else dense_gradient(p), state.get("step")
+            visits.append(
+                Visit(group, p, grad, alpha, pool, memory, direction, kept, advance, step)
+            )
         return visits
 
     # alpha_t = rule(alpha_{t-1}, h_t, beta)
@@ -230,8 +240,8 @@ def _pool_of(group: Group, p: Tensor | None) -> Hashable:
 
 
 def _may_fuse(group: Group) -> bool:
-    in_graph = group["differentiable"] or torch.compiler.is_compiling()
-    return wants_fused(group) and not in_graph
+    recorded = group["differentiable"] or torch.compiler.is_compiling()
+    return wants_fused(group) and not recorded
 
 
 def _has_fused(p: Tensor) -> bool:

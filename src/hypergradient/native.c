@@ -1,28 +1,41 @@
-/* One pass over all tensors of a step, each read once: <g_t, u_{t-1}>, and u_t where it is kept.
+/* A step in two passes over all tensors. Before the rates move: <g_t, u_{t-1}>, and the states' own
+   advance, from which u_t follows. After that: theta_t = theta_{t-1} - alpha_t u_t.
 
-   The eager way (products.py) is the reference. Sums are of float32 products in 32 lanes over BLOCK
-   elements, then in float64 in the order of memory: they do not depend on the number of threads. */
+   The eager way (products.py, and torch's kernels) is the reference. Sums are of float32 products in
+   32 lanes over BLOCK elements, then in float64 in the order of memory: they do not depend on the
+   number of threads. */
 
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-enum { BLOCK = 1024, CHUNK = 32 * BLOCK, LANES = 32 }; /* CHUNK: what a thread takes at a time */
+/* A row of LANES elements goes through all of a pass at once; CHUNK is what a thread takes. */
+enum { LANES = 32, BLOCK = 1024, CHUNK = 32 * BLOCK };
+#define EACH for (int i = 0; i < n; i++)
+#define ROW static inline __attribute__((always_inline)) void /* to be vectorized at n = LANES */
 
 typedef struct {
     int64_t size, recipe;
-    const float *grad, *theta;
+    const float *grad;
+    float *theta;
     float *a, *b; /* memory[0] and memory[1]: u_{t-1} and a buffer, or Adam's m and v */
     float *alpha; /* element-wise rates, moved by the additive rule; or null */
 } Tensor;
 
 typedef struct {
-    double sign, l2;                           /* g = sign grad + l2 theta */
-    double ratio, scale, shift, decay, factor; /* u = a, or (a/(scale sqrt(b)+shift) + decay theta) factor */
-    double keeps, keep_g, keep_b;              /* a <- keep_g g + keep_b b */
-    double normalized;                         /* sum g g and u u as well */
-    double beta, low, high;                    /* for element-wise rates */
+    double scale, shift, decay, factor;
+} Ratio; /* u = (a / (scale sqrt(b) + shift) + decay theta) factor */
+
+typedef struct {
+    double sign, l2;        /* g = sign grad + l2 theta */
+    double ratio;           /* whether u is a ratio; else it is a */
+    Ratio before, after;    /* u_{t-1}; u_t, with the factor 1 */
+    double a_g, a_a, a_b;   /* a <- a_g g + a_a a + a_b b, where a_a or a_b is 0 */
+    double b_g, b_b;        /* b <- b_g g + b_b b, with g g for a ratio, where b_g is not 0 */
+    double normalized;      /* sum g g and u u as well */
+    double beta, low, high; /* for element-wise rates */
+    double descends, alpha; /* whether theta moves here; the rate, where it is one number */
 } Recipe;
 
 typedef struct {
@@ -30,76 +43,113 @@ typedef struct {
 } Sums;
 
 typedef struct {
-    const Tensor *tensors;
-    const Recipe *recipes;
-    const int64_t *first; /* the first chunk of each tensor */
-    int64_t count, chunks, next;
-    Sums *sums; /* of each chunk */
-} Job;
+    float gu[LANES], gg[LANES], uu[LANES];
+} Lanes;
 
-static double dot(const float *restrict x, const float *restrict y, int64_t n) {
-    float lanes[LANES] = {0};
-    double sum = 0;
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lanes[j] += x[i + j] * y[i + j];
-    for (; i < n; i++) sum += x[i] * y[i];
-    for (int j = 0; j < LANES; j++) sum += lanes[j];
-    return sum;
+ROW descend(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n) {
+    float own_u[LANES], *restrict theta = t->theta + at;
+    const float *u = t->a + at;
+    if (ratio) {
+        const float scale = r->after.scale, shift = r->after.shift, decay = r->after.decay;
+        const float *m = u, *v = t->b + at;
+        EACH own_u[i] = m[i] / (sqrtf(v[i]) * scale + shift);
+        if (decay != 0) EACH own_u[i] += decay * theta[i];
+        u = own_u;
+    }
+    if (t->alpha) {
+        const float *alpha = t->alpha + at;
+        EACH theta[i] -= alpha[i] * u[i];
+    } else {
+        const float alpha = r->alpha;
+        EACH theta[i] -= alpha * u[i];
+    }
 }
 
-static void move_elements(float *restrict alpha, const float *g, const float *u, const Recipe *r,
-                          int64_t n) {
+ROW move_elements(float *restrict alpha, const float *g, const float *u, const Recipe *r, int n) {
     const float beta = r->beta, low = r->low, high = r->high;
-    for (int64_t i = 0; i < n; i++) {
+    EACH {
         float h = g[i] * u[i], moved = alpha[i] + beta * h;
         float bounded = moved < low ? low : moved > high ? high : moved;
         alpha[i] = fabsf(moved) <= FLT_MAX && h != 0 ? bounded : alpha[i];
     }
 }
 
-static void visit_block(const Tensor *t, const Recipe *r, int64_t at, int64_t n, Sums *sums) {
-    float own_g[BLOCK], own_u[BLOCK]; /* in the first level of cache */
-    const float *g = t->grad + at, *theta = t->theta + at, *u = t->a + at, *b = t->b ? t->b + at : 0;
+ROW advance(float *restrict a, float *restrict b, const float *g, const Recipe *r, int ratio,
+            int n) {
+    const float a_g = r->a_g, a_a = r->a_a, a_b = r->a_b, b_g = r->b_g, b_b = r->b_b;
+    if (a_b != 0) EACH a[i] = a_g * g[i] + a_b * b[i];
+    else if (a_a == 0) EACH a[i] = a_g * g[i];
+    else if (a_g != 0 || a_a != 1) EACH a[i] = a_g * g[i] + a_a * a[i];
+    if (b_g != 0 && ratio) EACH b[i] = b_g * (g[i] * g[i]) + b_b * b[i];
+    else if (b_g != 0) EACH b[i] = b_g * g[i] + b_b * b[i];
+}
+
+ROW visit(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n, Lanes *lanes) {
+    float own_g[LANES], own_u[LANES];
+    const float *g = t->grad + at, *theta = t->theta + at, *u = t->a + at;
     if (r->sign != 1 || r->l2 != 0) {
         const float sign = r->sign, l2 = r->l2;
-        for (int64_t i = 0; i < n; i++) own_g[i] = sign * g[i] + l2 * theta[i];
+        EACH own_g[i] = sign * g[i] + l2 * theta[i];
         g = own_g;
     }
-    if (r->ratio) {
-        const float scale = r->scale, shift = r->shift, decay = r->decay, factor = r->factor;
-        const float *m = u;
-        if (t->alpha && decay != 0)
-            for (int64_t i = 0; i < n; i++) { /* see Ratio of visits.py */
-                float left = 1 - decay * t->alpha[at + i];
-                int told = fabsf(left) > FLT_EPSILON;
-                float ratio = m[i] / (sqrtf(b[i]) * scale + shift);
-                own_u[i] = (ratio + decay * (told ? theta[i] : 0)) / (told ? left : 1);
-            }
-        else if (decay == 0)
-            for (int64_t i = 0; i < n; i++) own_u[i] = m[i] / (sqrtf(b[i]) * scale + shift);
-        else
-            for (int64_t i = 0; i < n; i++)
-                own_u[i] = (m[i] / (sqrtf(b[i]) * scale + shift) + decay * theta[i]) * factor;
+    if (ratio) {
+        const float scale = r->before.scale, shift = r->before.shift, decay = r->before.decay;
+        const float factor = r->before.factor, *m = u, *v = t->b + at;
+        EACH own_u[i] = m[i] / (sqrtf(v[i]) * scale + shift);
+        if (t->alpha && decay != 0) EACH { /* see Ratio of visits.py */
+            float left = 1 - decay * t->alpha[at + i];
+            int told = fabsf(left) > FLT_EPSILON;
+            own_u[i] = (own_u[i] + decay * (told ? theta[i] : 0)) / (told ? left : 1);
+        }
+        else if (decay != 0) EACH own_u[i] = (own_u[i] + decay * theta[i]) * factor;
         u = own_u;
     }
     if (t->alpha) move_elements(t->alpha + at, g, u, r, n);
-    else sums->gu += dot(g, u, n);
-    if (r->normalized) {
-        sums->gg += dot(g, g, n);
-        sums->uu += dot(u, u, n);
+    else EACH lanes->gu[i] += g[i] * u[i];
+    if (r->normalized) EACH {
+        lanes->gg[i] += g[i] * g[i];
+        lanes->uu[i] += u[i] * u[i];
     }
-    if (r->keeps) {
-        float *restrict kept = t->a + at;
-        const float keep_g = r->keep_g, keep_b = r->keep_b;
-        if (keep_b == 0)
-            for (int64_t i = 0; i < n; i++) kept[i] = keep_g * g[i];
-        else
-            for (int64_t i = 0; i < n; i++) kept[i] = keep_g * g[i] + keep_b * b[i];
-    }
+    advance(t->a + at, t->b ? t->b + at : 0, g, r, ratio, n);
+    if (t->alpha && r->descends) descend(t, r, ratio, at, n);
 }
 
-static void visit_chunks(void *argument) {
+static void descend_block(const Tensor *t, const Recipe *r, int64_t at, int64_t end, Sums *sums) {
+    (void)sums;
+    if (t->alpha || !r->descends) return;
+    const int64_t last = end - LANES;
+    if (r->ratio) for (; at <= last; at += LANES) descend(t, r, 1, at, LANES);
+    else for (; at <= last; at += LANES) descend(t, r, 0, at, LANES);
+    if (at < end) descend(t, r, r->ratio != 0, at, end - at);
+}
+
+static void visit_block(const Tensor *t, const Recipe *r, int64_t at, int64_t end, Sums *sums) {
+    Lanes lanes = {0};
+    double gu = 0, gg = 0, uu = 0;
+    const int64_t last = end - LANES;
+    if (r->ratio) for (; at <= last; at += LANES) visit(t, r, 1, at, LANES, &lanes);
+    else for (; at <= last; at += LANES) visit(t, r, 0, at, LANES, &lanes);
+    if (at < end) visit(t, r, r->ratio != 0, at, end - at, &lanes);
+    for (int i = 0; i < LANES; i++) {
+        gu += lanes.gu[i];
+        gg += lanes.gg[i];
+        uu += lanes.uu[i];
+    }
+    sums->gu += gu;
+    sums->gg += gg;
+    sums->uu += uu;
+}
+
+typedef struct {
+    const Tensor *tensors;
+    const Recipe *recipes;
+    const int64_t *first; /* the first chunk of each tensor */
+    int64_t count, chunks, next;
+    Sums *sums; /* of each chunk */
+    void (*block)(const Tensor *, const Recipe *, int64_t at, int64_t end, Sums *);
+} Job;
+
+static void take_chunks(void *argument) {
     Job *job = argument;
     int64_t k;
     while ((k = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->chunks) {
@@ -114,27 +164,31 @@ static void visit_chunks(void *argument) {
         int64_t end = t->size - at > CHUNK ? at + CHUNK : t->size;
         Sums sums = {0, 0, 0};
         for (; at < end; at += BLOCK)
-            visit_block(t, job->recipes + t->recipe, at, end - at > BLOCK ? BLOCK : end - at, &sums);
+            job->block(t, job->recipes + t->recipe, at, end - at > BLOCK ? at + BLOCK : end, &sums);
         job->sums[k] = sums;
     }
 }
 
-/* fork(work, argument, threads, 0) runs work in each thread: GOMP_parallel of torch's OpenMP. */
-int visit_all(int64_t count, const Tensor *tensors, const Recipe *recipes, Sums *sums, int threads,
-              void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
-    int64_t *first = malloc((count + 1) * sizeof *first);
+/* One pass: the descent if `descends`, else the visit before it, which fills the sums.
+   fork(work, argument, threads, 0) runs work in each thread: GOMP_parallel of torch's OpenMP. */
+int make_pass(int descends, int64_t count, const Tensor *tensors, const Recipe *recipes, Sums *sums,
+              int threads, void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
+    int64_t *first = malloc((count + 1) * sizeof *first), size = 0;
     if (!first) return 1;
     first[0] = 0;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         first[i + 1] = first[i] + (tensors[i].size + CHUNK - 1) / CHUNK;
-    Job job = {tensors, recipes, first, count, first[count], 0, 0};
+        size += tensors[i].size;
+    }
+    Job job = {tensors, recipes, first, count, first[count], 0, 0,
+               descends ? descend_block : visit_block};
     job.sums = malloc((job.chunks + 1) * sizeof *job.sums);
     if (!job.sums) {
         free(first);
         return 1;
     }
-    if (fork && threads > 1 && job.chunks > 1) fork(visit_chunks, &job, threads, 0);
-    else visit_chunks(&job);
+    if (fork && threads > 1 && size > CHUNK) fork(take_chunks, &job, threads, 0);
+    else take_chunks(&job);
     for (int64_t i = 0; i < count; i++) {
         sums[i] = (Sums){0, 0, 0};
         for (int64_t k = first[i]; k < first[i + 1]; k++) {

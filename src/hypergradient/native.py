@@ -1,4 +1,4 @@
-"""The visits in one pass by a small C function, built by the system's compiler at first use.
+"""A step in two passes by a small C function, built by the system's compiler at first use.
 
 It is used for dense float32 tensors on the CPU, outside of graphs; all else, and everything where
 there is no compiler, goes the eager way (`products.py`), which it equals to rounding. The library
@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import tempfile
 from array import array
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hypergradient.pieces import same_layout
+from hypergradient.pieces import in_graph, same_layout
 from hypergradient.rules import RULES, additive
 from hypergradient.visits import Direction, Ratio, Visit, last
 
@@ -32,102 +31,158 @@ SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
 FLOAT = torch.float32
 EPS = torch.finfo(FLOAT).eps
+ROW, RECIPE = 7, 22  # numbers in the structs of native.c
 PLAIN = frozenset({Tensor, torch.nn.Parameter})  # subclasses may hold their numbers elsewhere
 
 log = logging.getLogger(__name__)
 
 
-def visit_all(visits: Sequence[Visit]) -> Sequence[Visit]:
-    """Make the visits that are for the C function, and return the others."""
-    in_graph = torch.compiler.is_compiling() or torch.is_grad_enabled()
-    call = None if in_graph else function()
-    if call is None:
-        return visits
-    chosen: list[Visit] = []
-    others: list[Visit] = []
-    table: list[int] = []  # the structs of native.c, one after the other
-    recipes: list[float] = []
-    known: dict[tuple[int, int, Direction], int] = {}
-    for visit in visits:
-        pointers = _pointers(visit) if _takes(visit) else None
-        if pointers is None:
-            others.append(visit)
-            continue
-        key = id(visit.group), id(visit.alpha), visit.direction
-        if key not in known:
-            known[key] = len(known)
-            recipes += _recipe(visit)
-        table += (visit.p.numel(), known[key], *pointers)
-        chosen.append(visit)
-    if chosen:
-        sums = _sums(call, len(chosen), array("q", table), array("d", recipes))
-        for i, (_, p, _, _, pool, *_) in enumerate(chosen):
+class Job:
+    """The visits of a step that are for the C function.
+
+    Attributes:
+        others: the visits that are not.
+    """
+
+    def __init__(self, visits: list[Visit]) -> None:
+        self._call = None if in_graph() else function()
+        self._visits: list[Visit] = []
+        self._rows: list[int] = []  # the structs of native.c, one after the other
+        self._recipes: list[float] = []
+        self._rates: list[Tensor] = []  # one a recipe
+        self._descending: set[int] = set()
+        self.others = visits
+        if self._call is not None:
+            self.others = [visit for visit in visits if not self._take(visit)]
+
+    def visit(self) -> None:
+        """Fill the pools, move element-wise rates, and write down each u_t that is kept.
+
+        Where `descend` is to move theta, the states advance.
+        """
+        if not self._visits:
+            return
+        sums = self._pass(descends=False)
+        for i, visit in enumerate(self._visits):
+            pool = visit.pool
             if pool is not None:
-                wanted = 3 if pool.norms else 1
-                pool.add(p.numel(), *sums[3 * i : 3 * i + wanted])
-    return others
+                pool.add(self._rows[ROW * i], *sums[3 * i : 3 * i + (3 if pool.norms else 1)])
+        counts = [v.step for v in self._visits if v.step is not None and self.descends(v)]
+        if counts:
+            torch._foreach_add_(counts, 1)
+
+    def descend(self) -> None:
+        """Move theta, by rates that have moved since the visit."""
+        if self._descending:
+            self._recipes[RECIPE - 1 :: RECIPE] = map(_number, self._rates)
+            self._pass(descends=True)
+            moved = [visit.p for visit in self._visits if self.descends(visit)]
+            torch.autograd.graph.increment_version(moved)  # a backward pass may hold them
+
+    def descends(self, visit: Visit) -> bool:
+        """Whether theta and the states are moved here, and not by torch's kernels."""
+        return bool(self._descending) and id(visit.p) in self._descending
+
+    def _take(self, visit: Visit) -> bool:
+        """Take a visit if it is for the C function."""
+        pointers = _pointers(visit)
+        if pointers is None:
+            return False
+        if not (self._visits and _alike(self._visits[-1], visit)):
+            recipe = _recipe(visit)
+            if recipe is None:
+                return False
+            self._recipes += recipe
+            self._rates.append(visit.alpha)
+        self._rows += (visit.p.numel(), len(self._rates) - 1, *pointers)
+        self._visits.append(visit)
+        if self._recipes[-2]:
+            self._descending.add(id(visit.p))
+        return True
+
+    def _pass(self, *, descends: bool) -> list[float]:
+        count = len(self._visits)
+        sums = array("d", bytes(24 * count))
+        numbers = array("q", self._rows), array("d", self._recipes), sums
+        at = [each.buffer_info()[0] for each in numbers]
+        if self._call is None or self._call(descends, count, *at, torch.get_num_threads(), _fork()):
+            raise MemoryError("no memory for the sums of a step")
+        return sums.tolist()
 
 
 def _pointers(visit: Visit) -> list[int] | None:
-    _, p, grad, alpha, pool, memory, *_ = visit
-    try:
-        pointers = [t.data_ptr() for t in (grad, p, *memory)]
-    except RuntimeError:  # a tensor without memory of its own, such as torch.func's
+    """Where a visit's numbers are, if they are float32, on the CPU, dense and in one order."""
+    tensors = [visit.grad, visit.p, *visit.memory[:2]]
+    if visit.pool is None:
+        tensors.append(visit.alpha)
+    size, contiguous, pointers = visit.p.numel(), True, []
+    for t in tensors:
+        if not (t.dtype is FLOAT and t.is_cpu and type(t) in PLAIN and t.numel() == size):
+            return None
+        contiguous = contiguous and t.is_contiguous()
+        try:
+            pointers.append(t.data_ptr())
+        except RuntimeError:  # a tensor without memory of its own, such as torch.func's
+            return None
+    if visit.grad.is_neg() or visit.p.is_inference() or not (contiguous or same_layout(tensors)):
         return None
-    if len(memory) == 1:
+    if len(visit.memory) == 1:
+        pointers.insert(3, 0)
+    if visit.pool is not None:
         pointers.append(0)
-    pointers.append(0 if pool is not None else alpha.data_ptr())
     return pointers
 
 
-def _sums(call: Any, count: int, table: "array[int]", recipes: "array[float]") -> list[float]:
-    sums = array("d", bytes(24 * count))
-    at = [numbers.buffer_info()[0] for numbers in (table, recipes, sums)]
-    if call(count, *at, torch.get_num_threads(), _fork()):
-        raise MemoryError("no memory for the sums of a step")
-    return sums.tolist()
-
-
-def _takes(visit: Visit) -> bool:
-    group, p, grad, alpha, pool, memory, direction, _, aligned = visit
-    if not aligned:
-        return False
-    if pool is None:
-        if RULES[group["rule"]].update is not additive or not same_layout([p, alpha]):
-            return False
-        memory = [*memory, alpha]
-    elif alpha.dim():  # a rate a member
-        return False
-    size = p.numel()
-    for t in (p, grad, *memory):
-        if not (t.dtype is FLOAT and t.is_cpu and type(t) in PLAIN and t.numel() == size):
-            return False
+def _alike(a: Visit, b: Visit) -> bool:
+    """Whether one recipe is for both."""
     return (
-        (direction is last or type(direction) is Ratio)
-        and alpha.is_cpu
-        and not grad.is_neg()
-        and not isinstance(group["weight_decay"], Tensor)
-        and (group["product"] == "direction" or same_layout([p, *memory]))
+        a.group is b.group
+        and (a.alpha is b.alpha or a.pool is None)
+        and a.direction == b.direction
+        and a.advance == b.advance
     )
 
 
-def _recipe(visit: Visit) -> tuple[float, ...]:
-    group, direction, pool = visit.group, visit.direction, visit.pool
+def _recipe(visit: Visit) -> tuple[float, ...] | None:
+    """What the C function is to do, if it can."""
+    group, alpha, pool, direction = visit.group, visit.alpha, visit.pool, visit.direction
+    if (
+        not (direction is last or type(direction) is Ratio)
+        or (RULES[group["rule"]].update is not additive if pool is None else alpha.dim())
+        or isinstance(group["weight_decay"], Tensor)
+        or not alpha.is_cpu
+    ):
+        return None
     l2 = 0.0 if group.get("decoupled_weight_decay") else group["weight_decay"]
-    gradient = -1.0 if group["maximize"] else 1.0, l2
+    scale, shift, decay = _ratio(direction)
+    left = 1 - decay * _number(alpha)
+    if abs(left) <= EPS:  # see Ratio
+        decay, left = 0.0, 1.0
+    first, second, after = (0.0, 1.0, 0.0), (0.0, 1.0), last
+    descends = visit.advance is not None and group["hypergrad_lr"] != 0  # at 0 a step is torch's
+    if visit.advance is not None and descends:
+        first, second, after = visit.advance
+    elif visit.kept is not None:
+        first = visit.kept[0], 0.0, visit.kept[1]
+    return (
+        *(-1.0 if group["maximize"] else 1.0, l2),
+        *(direction is not last, scale, shift, decay, 1 / left, *_ratio(after), 1.0),
+        *(*first, *second),
+        *(pool is not None and pool.norms, group["hypergrad_lr"]),
+        *(group["lr_bounds"] or (-math.inf, math.inf)),
+        *(descends, _number(alpha)),
+    )
+
+
+def _ratio(direction: Direction) -> tuple[float, float, float]:
     if isinstance(direction, Ratio):
-        decay, left = float(direction.decay), 1.0
-        if direction.decays and pool is not None:
-            left = 1 - decay * visit.alpha.item()
-            if abs(left) <= EPS:  # see Ratio
-                decay, left = 0.0, 1.0
-        form: tuple[Any, ...] = 1.0, direction.scale, direction.shift, decay, 1 / left
-    else:
-        form = 0.0, 1.0, 0.0, 0.0, 1.0
-    kept = (0.0, 0.0, 0.0) if visit.kept is None else (1.0, *visit.kept)
-    bounds = group["lr_bounds"] or (-math.inf, math.inf)
-    norms = float(pool is not None and pool.norms)
-    return *gradient, *form, *kept, norms, group["hypergrad_lr"], *bounds
+        return float(direction.scale), float(direction.shift), float(direction.decay)
+    return 1.0, 0.0, 0.0
+
+
+def _number(alpha: Tensor) -> float:
+    """A rate; of element-wise ones, which have moved already, none."""
+    return alpha.item() if not alpha.dim() else 0.0
 
 
 @cache
@@ -179,9 +234,9 @@ def _load(folder: Path, compiler: str | None) -> Any:
 
 
 def _function(path: Path) -> Any:
-    function = ctypes.CDLL(str(path)).visit_all
+    function = ctypes.CDLL(str(path)).make_pass
     pointer = ctypes.c_void_p
-    function.argtypes = (ctypes.c_int64, pointer, pointer, pointer, ctypes.c_int, pointer)
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, *[pointer] * 3, ctypes.c_int, pointer)
     function.restype = ctypes.c_int
     return function
 

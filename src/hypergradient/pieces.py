@@ -28,9 +28,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         tensors = tuple(as_real(t) for t in tensors)
     shape = tensors[0].shape
     cut = [t for t in tensors if t.shape == shape]
-    in_graph = torch.compiler.is_compiling() or torch.is_grad_enabled()
     by_member = any(t.dim() and t.shape != shape for t in tensors)
-    if in_graph or not shape or by_member or not same_layout(cut):
+    if in_graph() or not shape or by_member or not same_layout(cut):
         yield tensors
         return
     order = None if cut[0].is_contiguous() else _memory_order(cut[0])
@@ -40,6 +39,11 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     else:
         cuts = (torch.split(t, PIECE) if t.dim() else repeat(t) for t in flat)
         yield from zip(*cuts, strict=False)
+
+
+def in_graph() -> bool:
+    """Whether operations are recorded, so that what they read must not be written to."""
+    return torch.compiler.is_compiling() or torch.is_grad_enabled()
 
 
 def same_layout(tensors: Sequence[Tensor]) -> bool:

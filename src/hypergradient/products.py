@@ -2,28 +2,34 @@
 
 This is the eager way, which is right everywhere, and the reference for the compiled one
 (`native.py`), which is used where it applies: it reads each tensor once, for all parameters of a
-step together.
+step together, and may then move theta as well.
 """
 
-import torch
 from torch import Tensor
 
 from hypergradient import native
 from hypergradient.gradients import effective
-from hypergradient.pieces import inner, inner_by_member, pieces
+from hypergradient.pieces import in_graph, inner, inner_by_member, pieces
 from hypergradient.pools import move_elements, plain
 from hypergradient.visits import Visit
 
 
-def visit_all(visits: list[Visit]) -> None:
-    """Fill the pools, move element-wise rates, and write down each u_t that is kept."""
-    for visit in native.visit_all(visits):
+def visit_all(visits: list[Visit]) -> native.Job:
+    """Fill the pools, move element-wise rates, and write down each u_t that is kept.
+
+    Returns:
+        What the C function does, and may have to `descend`.
+    """
+    job = native.Job(visits)
+    job.visit()
+    for visit in job.others:
         _visit(visit)
+    return job
 
 
 def _visit(visit: Visit) -> None:
     group, pool = visit.group, visit.pool
-    in_graph = torch.compiler.is_compiling() or torch.is_grad_enabled()
+    recorded = in_graph()
     for theta, grad, alpha, *memory in pieces(visit.p, visit.grad, visit.alpha, *visit.memory):
         g = effective(group, grad, theta)
         if group["differentiable"]:  # what the graph holds must not be written to below
@@ -37,7 +43,7 @@ def _visit(visit: Visit) -> None:
             product = inner_by_member if alpha.dim() else inner
             products = [product(*pair) for pair in pairs]
             count = g.numel() // products[0].numel()
-            pool.add(count, *(products if in_graph or alpha.dim() else map(plain, products)))
+            pool.add(count, *(products if recorded or alpha.dim() else map(plain, products)))
         if visit.kept is not None:
             _keep(visit.kept, g, *memory)
 

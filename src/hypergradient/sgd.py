@@ -12,7 +12,7 @@ from hypergradient.gradients import effective
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import as_real
-from hypergradient.visits import Direction, Visit, last
+from hypergradient.visits import Advance, Direction, Visit, last
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -39,7 +39,8 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         weight_decay: L2 penalty lambda; it is part of g_t, and `p.grad` is left as it is.
         nesterov: use Nesterov momentum.
         maximize: ascend instead.
-        foreach: as in torch. By default torch's fused kernel is used wherever it applies.
+        foreach: as in torch. By default our C function takes the step, or torch's fused kernel,
+            wherever these apply.
         differentiable: as in torch.
         fused: as in torch.
         classical: momentum with the rate inside the velocity (Polyak 1964; Sutskever et al. 2013):
@@ -144,8 +145,8 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
     def _init_state(self, group: Group, p: Tensor) -> State:
         return {"direction": torch.zeros_like(p)} if self._keeps_direction(group) else {}
 
-    def _memory(self, group: Group, p: Tensor) -> list[Tensor]:
-        state, kept = self.state[p], []
+    def _memory(self, group: Group, p: Tensor, state: State) -> list[Tensor]:
+        kept = []
         if self._keeps_direction(group):
             if "direction" not in state:  # the momentum has changed in mid-training
                 state["direction"] = torch.zeros_like(p)
@@ -156,7 +157,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         buffer = state["momentum_buffer"] if "momentum_buffer" in state else torch.zeros_like(p)
         return [*kept, buffer]
 
-    def _direction(self, group: Group, p: Tensor) -> Direction:
+    def _direction(self, group: Group, state: State) -> Direction:
         return last
 
     def _kept(self, group: Group) -> tuple[float, float] | None:
@@ -167,6 +168,17 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             return 1.0, 0.0
         # Nesterov: u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
         return 1 + mu, 0.0 if group["classical"] else mu**2
+
+    def _advance(self, group: Group, state: State) -> Advance | None:
+        mu = group["momentum"]
+        if mu == 0:
+            return Advance((1.0, 0.0, 0.0), (0.0, 1.0), last)
+        if group["classical"] or "momentum_buffer" not in state:
+            return None
+        fresh = 1 - group["dampening"]
+        if group["nesterov"]:  # as `_kept`, and the buffer
+            return Advance((1 + mu, 0.0, mu**2), (fresh, mu), last)
+        return Advance((fresh, mu, 0.0), (0.0, 1.0), last)
 
     def _descend(self, group: Group, visits: list[Visit]) -> None:
         if not group["classical"]:

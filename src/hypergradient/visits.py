@@ -7,11 +7,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hypergradient.gradients import gradient_of
 from hypergradient.options import Group
-from hypergradient.pieces import HALF
+from hypergradient.pieces import HALF, same_layout
 from hypergradient.pools import Number, Pool
 
 Direction = Callable[..., Tensor]
+
+
+class Advance(NamedTuple):
+    """How the states advance from u_{t-1} to u_t, in which alpha_t has no part.
+
+    Attributes:
+        first: (i, j, k) for memory[0] <- i g_t + j memory[0] + k memory[1], of which j or k is 0.
+        second: (i, j) for memory[1] <- i g_t + j memory[1], with the square of g_t for a `Ratio`.
+        direction: how u_t follows from them: a function as `Visit.direction`.
+    """
+
+    first: tuple[float, float, float]
+    second: tuple[float, float]
+    direction: Direction
 
 
 class Visit(NamedTuple):
@@ -26,7 +41,8 @@ class Visit(NamedTuple):
         memory: the tensors that u_{t-1} follows from, shaped like p.
         direction: how: a function of aligned pieces, (theta, alpha, *memory) -> u_{t-1}.
         kept: (a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is kept so.
-        aligned: whether p, its gradient and the tensors of u_{t-1} walk memory in one order.
+        advance: how the states advance, if that may be done in the visit.
+        step: the count of its steps, if it has one.
     """
 
     group: Group
@@ -37,7 +53,14 @@ class Visit(NamedTuple):
     memory: list[Tensor]
     direction: Direction
     kept: tuple[float, float] | None
-    aligned: bool
+    advance: Advance | None
+    step: Tensor | None
+
+    @property
+    def aligned(self) -> bool:
+        """Whether p, its gradient and the tensors of u_{t-1} walk dense memory in one order."""
+        dense = not gradient_of(self.p).is_sparse
+        return dense and same_layout((self.p, self.grad, *self.memory))
 
 
 def last(_theta: Tensor, _alpha: Tensor, u: Tensor, *_rest: Tensor) -> Tensor:
