@@ -2,14 +2,15 @@
 
 The floor is what the exact algorithm must move, in bytes a float32 parameter: each tensor is read
 and written once, and once more on the other side of a number that all tensors decide, such as a
-hypergradient or Prodigy's distance. Two passes then read p, g, m and v anew.
+hypergradient or Prodigy's distance. States that do not depend on it move on the first side.
 
     SGD       p g                 read g p, write p                                             12
     SGD-HD    p g u               h: g u; then g p, write p u                                   24
-    momentum  p g u               h: g u; then all, write p u                                   28
-    Nesterov  p g v u             h: g u; then g v p, write v p u                               32
+    momentum  p g u               h: g u, write u; then p u, write p                            24
+    Nesterov  p g v u             h: g v u, write v u; then p u, write p                        32
     Adam      p g m v             read all, write p m v                                         28
-    Adam-HD   p g m v             h: g m v; then all, write p m v (AdamW-HD: p for h, too)      40
+    Adam-HD   p g m v             h: g m v, write m v; then p m v, write p                      36
+    AdamW-HD  p g m v             the same, and h: p, too                                       40
     Prodigy   p g m v s p0        distance: all, write m v s; then m v p, write p               52
     D-Adapt Adam, p g m v s       the distance counts from the next step on: all, write p m v s 36
     D-Adapt SGD,  p g s x0        the same: all, write p s                                      24
@@ -201,20 +202,20 @@ CONTENDERS = (
         20,
         FREE,
     ),
-    *sgd("SGD, momentum", (20, 28), **MOMENTUM),
+    *sgd("SGD, momentum", (20, 24), **MOMENTUM),
     Contender(
-        "SGD, momentum", "gdtuo", "hypergradients", gdtuo("SGD", mu=0.9), 28, GDTUO, whole=True
+        "SGD, momentum", "gdtuo", "hypergradients", gdtuo("SGD", mu=0.9), 24, GDTUO, whole=True
     ),
     *sgd("SGD, Nesterov", (20, 32), **NESTEROV),
     *torch_three("Adam", torch.optim.Adam, 28),
-    Contender("Adam", "AdamHD", "ours", own(ours.AdamHD, hypergrad_lr=BETA), 40),
-    Contender("Adam", "published", "hypergradients", own(PublishedAdamHD, hypergrad_lr=BETA), 40),
-    Contender("Adam", "gdtuo", "hypergradients", gdtuo("AdamBaydin"), 40, GDTUO, whole=True),
+    Contender("Adam", "AdamHD", "ours", own(ours.AdamHD, hypergrad_lr=BETA), 36),
+    Contender("Adam", "published", "hypergradients", own(PublishedAdamHD, hypergrad_lr=BETA), 36),
+    Contender("Adam", "gdtuo", "hypergradients", gdtuo("AdamBaydin"), 36, GDTUO, whole=True),
     Contender(
         "Adam", "D-Adaptation", "rate-free", optimizer(f"{ADAPT}:DAdaptAdam", **STILL), 36, ADAPT
     ),
     *torch_three("AdamW", torch.optim.AdamW, 28, **DECAY),
-    Contender("AdamW", "AdamWHD", "ours", own(ours.AdamWHD, hypergrad_lr=BETA, **DECAY), 44),
+    Contender("AdamW", "AdamWHD", "ours", own(ours.AdamWHD, hypergrad_lr=BETA, **DECAY), 40),
     Contender(
         "AdamW",
         "Prodigy",
