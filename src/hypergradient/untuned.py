@@ -17,7 +17,7 @@ The last four lines but m are the schedule-free method of Defazio et al. (2024, 
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -26,10 +26,18 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.gradients import dense_gradient, with_gradient
 from hypergradient.options import Group
-from hypergradient.pieces import HALF, inner, pieces
+from hypergradient.pieces import HALF, PIECE, pieces
 
 BASES = ("adam", "sgd")
 TENSORS = ("lr", "relative", "spread", "weight")  # the state of the rate, in the first group
+
+
+class Part(NamedTuple):
+    """A parameter, or a piece of one: its group, its own count of steps, and y, g, z, m and v."""
+
+    group: Group
+    t: int
+    tensors: tuple[Tensor, ...]
 
 
 class Untuned(Optimizer):
@@ -162,17 +170,16 @@ class Untuned(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group, p in self._with_gradient():
-            if not self.state[p]:
-                self.state[p].update(_initial(group, p))
+        parts = [self._part(group, p) for group in self.param_groups for p in with_gradient(group)]
         rate = self.param_groups[0]
         rate["step"] += 1
         if rate["step"] == 1:
-            self._bound_first()
+            self._bound_first(parts)
         else:
-            self._move_rate(-self._sum("moved"))
-        for group, p in self._with_gradient():
-            self._descend(group, p)
+            products = [_inner(tensors[1], tensors[3]).to(rate["lr"]) for _, _, tensors in parts]
+            self._move_rate(-sum(products, start=torch.zeros_like(rate["lr"])))
+        for batch in _batches(parts):
+            self._descend(batch)
         return loss
 
     # alpha_t = alpha_{t-1} exp(eta clip(h_t / E|h|, -1, 1))
@@ -196,56 +203,56 @@ class Untuned(Optimizer):
         # 1 / c_t = sum of all weights / the last one, for weights t^3 (largest rate)^2
         weight.mul_(((t - 1) / t) ** self._power / raised**2).add_(1.0)
 
-    def _bound_first(self) -> None:
-        rate, count = self.param_groups[0], 0
+    def _bound_first(self, parts: list[Part]) -> None:
+        rate, count = self.param_groups[0], max(sum(part.tensors[0].numel() for part in parts), 1)
         theta, u = self._scalar(0.0), self._scalar(0.0)
-        for group, p in self._with_gradient():
-            count += p.numel()
-            for theta_i, g in pieces(p, dense_gradient(p)):
-                u_i = g / (g.abs() + group["eps"]) if group["base"] == "adam" else g
-                theta += inner(theta_i, theta_i)
-                u += inner(u_i, u_i)
-        size = (theta / max(count, 1)).sqrt().clamp(min=self._first)  # all may start at zero
-        bound = self._first * size / (u / max(count, 1)).sqrt()
+        for group, _, (y, g, *_) in parts:
+            direction = g / (g.abs() + group["eps"]) if group["base"] == "adam" else g
+            theta += _inner(y, y)
+            u += _inner(direction, direction)
+        size = (theta / count).sqrt().clamp(min=self._first)  # all may start at zero
+        bound = self._first * size / (u / count).sqrt()
         rate["lr"].copy_(torch.where(bound.isfinite(), rate["lr"].minimum(bound), rate["lr"]))
         rate["weight"].fill_(1.0)
 
     # z, x, y and the move of y
 
-    def _descend(self, group: Group, p: Tensor) -> None:
-        rate, state = self.param_groups[0], self.state[p]
+    def _descend(self, batch: list[Part]) -> None:
+        group, rate = batch[0].group, self.param_groups[0]
+        t = [part.t for part in batch]
+        y, g, z, m, v = (list(each) for each in zip(*(part.tensors for part in batch), strict=True))
         b, beta2 = group["betas"]
-        alpha, c = rate["lr"], 1 / rate["weight"]
-        towards, along = c.to(p), (alpha * (b * (1 - c) - 1)).to(p)
-        minus_alpha = -alpha.to(p)
-        state["step"] += 1
-        correction = 1 - beta2 ** state["step"]
-        tensors = [p, dense_gradient(p), state["z"], state["moved"], state.get("exp_avg_sq", p)]
-        for y, g, z, m, v in pieces(*tensors) if p.is_cpu else [tensors]:
-            u = g
+        alpha, c = (number.to(y[0].device) for number in (rate["lr"], 1 / rate["weight"]))
+        if group["base"] == "adam":
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, g, g, 1 - beta2)
+            root = torch._foreach_div(v, [1 - beta2**ti for ti in t])  # noqa: SLF001
+            torch._foreach_sqrt_(root)
+            torch._foreach_add_(root, group["eps"])
+            step = torch._foreach_div(g, root)  # noqa: SLF001
+            torch._foreach_mul_(step, -alpha)
+        else:
+            step = torch._foreach_mul(g, -alpha)  # noqa: SLF001
+        if group["weight_decay"] != 0:
+            torch._foreach_add_(step, torch._foreach_mul(y, -alpha * group["weight_decay"]))  # noqa: SLF001
+        move = torch._foreach_sub(z, y)  # noqa: SLF001
+        torch._foreach_mul_(move, c)
+        torch._foreach_add_(z, step)
+        torch._foreach_mul_(step, 1 - b * (1 - c))
+        torch._foreach_add_(move, step)
+        torch._foreach_add_(y, move)
+        torch._foreach_add_(m, move)
+        torch._foreach_mul_(m, self._memory)
+
+    def _part(self, group: Group, p: Tensor) -> Part:
+        state = self.state[p]
+        if not state:
+            state.update(step=0, z=p.clone(), moved=torch.zeros_like(p))
             if group["base"] == "adam":
-                v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-                root = (v / correction).sqrt_().add_(group["eps"])
-                u = torch.div(g, root, out=root)
-            if group["weight_decay"] != 0:
-                u = u.add(y, alpha=group["weight_decay"])
-            move = (z - y).mul_(towards).addcmul_(u, along)
-            z.addcmul_(u, minus_alpha)
-            y.add_(move)
-            m.add_(move).mul_(self._memory)
-
-    def _with_gradient(self) -> Iterator[tuple[Group, Tensor]]:
-        for group in self.param_groups:
-            for p in with_gradient(group):
-                yield group, p
-
-    def _sum(self, name: str) -> Tensor:
-        """The inner product of all gradients with a tensor of the state."""
-        total = self._scalar(0.0)
-        for _, p in self._with_gradient():
-            for g, kept in pieces(dense_gradient(p), self.state[p][name]):
-                total += inner(g, kept)
-        return total
+                state["exp_avg_sq"] = torch.zeros_like(p)
+        state["step"] += 1
+        own = state["z"], state["moved"], state.get("exp_avg_sq", p)
+        return Part(group, state["step"], (p, dense_gradient(p), *own))
 
     def _scalar(self, value: float | Tensor) -> Tensor:
         device = self.param_groups[0]["params"][0].device
@@ -283,11 +290,25 @@ class Untuned(Optimizer):
             group["lr"] = first["lr"]
 
 
-def _initial(group: Group, p: Tensor) -> dict[str, Any]:
-    state: dict[str, Any] = {"step": 0, "z": p.clone(), "moved": torch.zeros_like(p)}
-    if group["base"] == "adam":
-        state["exp_avg_sq"] = torch.zeros_like(p)
-    return state
+def _batches(parts: list[Part]) -> Iterator[list[Part]]:
+    """Cut into what one pass of `_foreach` functions takes: on the CPU, what stays in cache."""
+    batch: list[Part] = []
+    size = 0
+    for group, t, tensors in parts:
+        bounded = tensors[0].is_cpu
+        large = bounded and tensors[0].numel() > PIECE
+        for piece in pieces(*tensors) if large else [tensors]:
+            size += piece[0].numel()
+            if batch and (batch[0].group is not group or (bounded and size > PIECE)):
+                yield batch
+                batch, size = [], piece[0].numel()
+            batch.append(Part(group, t, piece))
+    if batch:
+        yield batch
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.reshape(-1), b.reshape(-1))
 
 
 def _check(
