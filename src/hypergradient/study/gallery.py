@@ -23,7 +23,7 @@ from hypergradient.study.statistics import LOSSES
 from hypergradient.study.statistics_best import SETTING
 from hypergradient.study.statistics_pairs import SERIES
 from hypergradient.study.statistics_relative import LINE
-from hypergradient.study.statistics_untuned import MEASURES
+from hypergradient.study.statistics_untuned import PICTURED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,7 +117,7 @@ def _relative_page(tables: Tables) -> dict[str, Any]:
 
 def _untuned(tables: Tables) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
     own = tables.untuned
-    for measure in MEASURES:
+    for measure in PICTURED:
         figure = figures_untuned.draw_map(own.by_task, own.scores, measure)
         yield f"untuned_tasks_{measure}", figure, own.by_task.filter(measure=measure)
         figure = figures_untuned.draw_profiles(own.profile, own.scores, measure)

@@ -31,7 +31,7 @@ from hypergradient.study.statistics_best import LEVEL
 from hypergradient.study.statistics_convergence import measured
 from hypergradient.study.statistics_pairs import scale_label, symbol
 from hypergradient.study.statistics_relative import WITHIN
-from hypergradient.study.statistics_untuned import MEASURES
+from hypergradient.study.statistics_untuned import MEASURES, PICTURED
 from hypergradient.study.tables import Tables
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def write_report(
             losses=LOSSES,
             several_tasks=len(tables.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
             measures=MEASURES,
+            pictured=PICTURED,
             titles=TITLES,
             picture=lambda name: _picture(folder / "figures" / f"{name}.png"),
             surroundings=_surroundings(runs),

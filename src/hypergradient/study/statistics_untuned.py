@@ -34,6 +34,9 @@ MEASURES: Final = {
 }
 """What is compared; the first also says which runs are dead."""
 
+PICTURED: Final = ("train_loss_final", "valid_loss_best")
+"""Of these there are figures, and of all of them tables."""
+
 TUNED: Final = (CONSTANT, "lr-decay")
 """The schedules of which the best tuned run is chosen."""
 
