@@ -129,7 +129,7 @@ def test_scores_equal_an_obvious_loop(tables, measure: str, method: str) -> None
 
 def test_the_best_tuned_run_has_the_ratio_one(tables) -> None:
     own = Untuned.of(*tables, SELECTION)
-    assert own.cells.filter(base="Adam", line="Adam, constant")["start"].unique().to_list() == [0.01]
+    assert own.cells.filter("tuned")["line"].unique().to_list() == ["SGDN, constant"]  # has all
     losses = untuned.losses(*tables)
     best = untuned.best_tuned(losses)
     everything = losses.with_columns(tuned=pl.lit(value=False))  # keeps all rates

@@ -26,7 +26,10 @@ def images(*shape) -> Data:
     for count in (FEW, 32):
         classes = random.integers(0, 10, count)
         noise = random.normal(size=(count, *shape))
-        parts += [(noise + 0.3 * classes.reshape(-1, *[1] * len(shape))).astype(np.float32), classes]
+        parts += [
+            (noise + 0.3 * classes.reshape(-1, *[1] * len(shape))).astype(np.float32),
+            classes,
+        ]
     return Data(*parts)
 
 

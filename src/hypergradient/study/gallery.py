@@ -118,7 +118,7 @@ def _relative_page(tables: Tables) -> dict[str, Any]:
 def _untuned(tables: Tables) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
     own = tables.untuned
     for measure in PICTURED:
-        figure = figures_untuned.draw_map(own.by_task, own.scores, measure)
+        figure = figures_untuned.draw_map(own.by_task, own.scores, tables.selection, measure)
         yield f"untuned_tasks_{measure}", figure, own.by_task.filter(measure=measure)
         figure = figures_untuned.draw_profiles(own.profile, own.scores, measure)
         yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)

@@ -151,8 +151,9 @@ def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
         best: From `best_tuned`.
 
     Returns:
-        `CELL`, `seed`, `measure`, `log_loss` and `log_ratio`. Of tuned lines only the rates are
-        there that are others' starts, so that all are judged from the same ones.
+        `CELL`, `seed`, `tuned`, `measure`, `log_loss` and `log_ratio`. Of tuned lines only the
+        rates are there that are others' starts, and only of those that have all of these, so that
+        they are judged from the same ones.
     """
     wide = table.unpivot(
         [*MEASURES], index=[*CELL, "seed", "tuned"], variable_name="measure", value_name="log_loss"
@@ -160,11 +161,13 @@ def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
     chosen = wide.filter("tuned").join(best.drop("tuned"), on=[*CELL, "measure"], nulls_equal=True)
     keys = ["task", "base", "measure", "seed"]
     starts = wide.filter(~pl.col("tuned"))["start"].drop_nulls().unique()
+    shared = pl.col("start").is_in(starts.implode())
+    all_shared = pl.col("start").filter(shared).n_unique().over(LINE) == len(starts)
     return (
-        wide.filter(~pl.col("tuned") | pl.col("start").is_in(starts.implode()))
+        wide.filter(~pl.col("tuned") | (shared & all_shared))
         .join(chosen.select(*keys, reference="log_loss"), on=keys, maintain_order="left")
         .with_columns(log_ratio=pl.col("log_loss") - pl.col("reference"))
-        .drop("reference", "tuned")
+        .drop("reference")
     )
 
 
@@ -174,7 +177,7 @@ def cells(ratios: pl.DataFrame) -> pl.DataFrame:
     Args:
         ratios: From `ratios`.
     """
-    return ratios.group_by(*CELL, "measure", maintain_order=True).agg(
+    return ratios.group_by(*CELL, "tuned", "measure", maintain_order=True).agg(
         loss=10 ** pl.col("log_loss").mean(),
         ratio=10 ** pl.col("log_ratio").mean(),
         seeds=pl.len(),
@@ -189,8 +192,8 @@ def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
         cells: From `cells`.
 
     Returns:
-        A row a task, line and measure: `loss` and `ratio` (means over starts), `default` (the
-        ratio from its default start), `least` and `worst` (the ratios from its best and worst
+        A row a task, line, `tuned` and measure: `loss` and `ratio` (means over starts), `default`
+        (the ratio from its default start), `least` and `worst` (the ratios from its best and worst
         start), `worst_start`, and `dead` of `runs`.
     """
     starts = cells.select(CELL).unique()
@@ -200,7 +203,7 @@ def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
         .agg(dead=pl.col("dead").sum(), runs=pl.len())
     )
     return (
-        cells.group_by(*LINE, "measure", maintain_order=True)
+        cells.group_by(*LINE, "tuned", "measure", maintain_order=True)
         .agg(
             loss=10 ** pl.col("loss").log10().mean(),
             ratio=10 ** pl.col("ratio").log10().mean(),
@@ -225,12 +228,13 @@ def scores(
         selection: The tasks on which something was chosen; all others are for claims.
 
     Returns:
-        A row a set (`set`, one of `SETS`), line and measure: `mean`, the ratio's mean, `worst`, its
-        largest, at `worst_task` and `worst_start`, both with Student's interval over seeds
-        (`mean_low`, `mean_high`, `worst_low`, `worst_high`; a seed's worst is its own), `default`,
+        A row a set (`set`, one of `SETS`), line, `tuned` and measure: `mean`, the ratio's mean,
+        `worst`, its largest, at `worst_task` and `worst_start`, both with Student's interval over
+        seeds (`mean_low`, `mean_high`, `worst_low`, `worst_high`; a seed's worst is its own),
+        `default`,
         the mean over tasks from the default start, `dead` of `runs`, and `step`, the time of a step
         over that of the base with a constant rate, the median over tasks, null where they were
-        stacked. By set and mean.
+        stacked. By set, base and mean.
     """
     keys = ["set", "base", "line", "measure"]
     of_set = pl.when(pl.col("task").is_in(list(selection))).then(pl.lit(SETS[0]))
@@ -254,7 +258,7 @@ def scores(
         spread = spread.with_columns(
             **{f"{name}_low": 10 ** (center - half), f"{name}_high": 10 ** (center + half)}
         )
-    over = cells.group_by(keys, maintain_order=True).agg(
+    over = cells.group_by(*keys, "tuned", maintain_order=True).agg(
         mean=10 ** pl.col("ratio").log10().mean(),
         worst=pl.col("ratio").max(),
         worst_task=pl.col("task").get(pl.col("ratio").arg_max()),
@@ -270,7 +274,11 @@ def scores(
         over.join(spread.select(*keys, *bounds), on=keys, maintain_order="left")
         .join(counts, on=["set", "base", "line"], maintain_order="left")
         .join(step_ratios(table), on=["set", "base", "line"], how="left", maintain_order="left")
-        .sort("set", "measure", "mean", descending=[True, False, False], maintain_order=True)
+        .sort(
+            *("set", "measure", "base", "mean"),
+            descending=[True, False, False, False],
+            maintain_order=True,
+        )
     )
 
 
@@ -279,7 +287,7 @@ def step_ratios(table: pl.DataFrame) -> pl.DataFrame:
     steps = (
         table.drop_nulls("step_seconds")
         .group_by("set", *LINE, "schedule", "tuned", maintain_order=True)
-        .agg(own=pl.col("step_seconds").median())
+        .agg(own=pl.col("step_seconds").min())  # what other work on the machine disturbs least
     )
     unit = steps.filter(pl.col("tuned"), pl.col("schedule") == CONSTANT)
     return (
