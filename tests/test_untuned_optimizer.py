@@ -40,7 +40,7 @@ def by_hand(
     x, y, z = list(theta), list(theta), list(theta)
     v, m = [0.0] * n, [0.0] * n
     alpha, largest, spread, total = lr, 0.0, 0.0, 0.0
-    rates = []
+    rates, rising = [], True
     for t in range(1, steps + 1):
         g = gradient(y, t)
         v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
@@ -57,7 +57,8 @@ def by_hand(
             most = 100 * spread / (1 - 0.995 ** (t - 2)) if spread > 0 else math.inf
             spread = 0.995 * spread + 0.005 * min(abs(h), most)
             mean = spread / (1 - 0.995 ** (t - 1))
-            alpha *= math.exp(0.05 * max(-1.0, min(1.0, h / mean)))
+            rising = rising and h >= 0
+            alpha *= math.exp((0.2 if rising else 0.05) * max(-1.0, min(1.0, h / mean)))
             alpha = max(alpha, 0.01 * largest)
         largest = max(largest, alpha)
         weight = largest**2 * t**3
@@ -196,7 +197,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_rate_alone(bad: float) -> None
     optimizer.step()
     after = optimizer.state_dict()["param_groups"][0]
     assert float(after["lr"]) == rate
-    assert all(math.isfinite(after[name]) for name in ("relative", "spread", "weight"))
+    assert all(math.isfinite(after[name]) for name in ("relative", "spread", "weight", "rising"))
     assert after["spread"] <= state["spread"]
 
 
@@ -222,7 +223,7 @@ def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest() -> None:
         optimizer._move_rate(torch.tensor(h))
         rates.append(float(optimizer.param_groups[0]["lr"]))
     assert min(rates[50:350]) == pytest.approx(0.01 * max(rates[:350]))
-    assert rates[-1] > rates[49]
+    assert rates[-1] > rates[349]
 
 
 def test_a_skipped_step_of_a_grad_scaler_changes_nothing() -> None:

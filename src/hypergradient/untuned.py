@@ -29,7 +29,13 @@ from hypergradient.options import Group
 from hypergradient.pieces import HALF, PIECE, pieces
 
 BASES = ("adam", "sgd")
-TENSORS = ("lr", "relative", "spread", "weight")  # the state of the rate, in the first group
+TENSORS = (
+    "lr",
+    "relative",
+    "spread",
+    "weight",
+    "rising",
+)  # the state of the rate, in the first group
 
 
 class Part(NamedTuple):
@@ -55,11 +61,11 @@ class Untuned(Optimizer):
         y_t &= (1 - b) z_t + b x_t, \quad m_t = \mu (m_{t-1} + y_t - y_{t-1})
 
     u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part.
-    E|h| is a mean over about 200 steps, in which an outlier counts for 100 times the mean at most.
-    c_t weights steps by t^3 and by the largest rate so far, squared, which alpha never leaves by
-    more than a factor of 100; so it comes back from anywhere. The first rate is the least of `lr`
-    and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit: to scale the loss changes no more
-    than rounding.
+    eta is 0.05, and 0.2 until h is negative for the first time. E|h| is a mean over about 200
+    steps, in which an outlier counts for 100 times the mean at most. c_t weights steps by t^3 and
+    by the largest rate so far, squared, which alpha never leaves by more than a factor of 100; so
+    it comes back from anywhere. The first rate is the least of `lr` and 1e-2 rms(theta_0) /
+    rms(u_1). Nothing here has a unit: to scale the loss changes no more than rounding.
 
     It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter.
 
@@ -98,11 +104,12 @@ class Untuned(Optimizer):
     """
 
     _eta = 0.05  # the most that log alpha moves in a step
+    _rising_eta = 0.2  # and until h is negative for the first time
     _memory = 0.98  # mu
     _spread_memory = 0.995
     _outlier = 100.0  # the most that |h| counts for in its mean, relative to that mean
     _floor = 0.01  # of alpha, relative to the largest so far
-    _power = 3  # of t in the weights of the average
+    _power: float = 3  # of t in the weights of the average
     _first = 1e-2  # the size of the first step, relative to the parameters
 
     def __init__(
@@ -140,7 +147,8 @@ class Untuned(Optimizer):
         first = self.param_groups[0]
         if added is first:
             first.update(step=0, training=True)
-            numbers = {"lr": first["lr"], "relative": 1.0, "spread": 0.0, "weight": 0.0}
+            numbers = dict.fromkeys(("spread", "weight"), 0.0)
+            numbers.update(dict.fromkeys(("relative", "rising"), 1.0), lr=first["lr"])
             first.update({name: self._scalar(value) for name, value in numbers.items()})
         added["lr"] = first["lr"]
 
@@ -186,16 +194,17 @@ class Untuned(Optimizer):
 
     def _move_rate(self, h: Tensor) -> None:
         rate = self.param_groups[0]
-        alpha, relative, spread, weight = (rate[name] for name in TENSORS)
+        alpha, relative, spread, weight, rising = (rate[name] for name in TENSORS)
         t, keep = rate["step"], self._spread_memory
         h = torch.where(h.isfinite(), h.to(alpha), 0.0)
         before = spread / (1 - keep ** max(t - 2, 1))
         most = torch.where(before > 0, self._outlier * before, torch.inf)
         spread.lerp_(h.abs().minimum(most), 1 - keep)
         mean = spread / (1 - keep ** (t - 1))
-        moved = relative * torch.exp(
-            self._eta * torch.where(mean > 0, h / mean, 0.0).clamp(-1.0, 1.0)
-        )
+        c = torch.where(mean > 0, h / mean, 0.0).clamp(-1.0, 1.0)
+        rising.mul_(h >= 0)
+        eta = self._eta + (self._rising_eta - self._eta) * rising
+        moved = relative * torch.exp(eta * c)
         moved.clamp_(min=self._floor)
         alpha.mul_(moved / relative)
         raised = moved.clamp(min=1.0)  # the largest rate over the largest before

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-FUSED = {"fused": True}  # the kernels that this package's optimizers choose, and the fastest
-NESTEROV = {"momentum": 0.9, "nesterov": True}
+FUSED: Mapping[str, Any] = {"fused": True}  # the kernels that this package's optimizers choose, and the fastest
+NESTEROV: Mapping[str, Any] = {"momentum": 0.9, "nesterov": True}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Method:
     """
 
     optimizer: str
-    fixed: Mapping[str, float | bool] = field(default_factory=dict)
+    fixed: Mapping[str, float | bool | str] = field(default_factory=dict)
 
     def optimizer_class(self) -> Callable[..., Optimizer]:
         """Import and return the optimizer's class."""
@@ -108,13 +108,15 @@ class Method:
 
 METHODS = {
     "SGD": Method("torch.optim:SGD", FUSED),
-    "SGDN": Method("torch.optim:SGD", FUSED | NESTEROV),
+    "SGDN": Method("torch.optim:SGD", {**FUSED, **NESTEROV}),
     "Adam": Method("torch.optim:Adam", FUSED),
     "AdamW": Method("torch.optim:AdamW", FUSED),
     "SGD-HD": Method("hypergradient:SGDHD"),
     "SGDN-HD": Method("hypergradient:SGDHD", NESTEROV),
     "Adam-HD": Method("hypergradient:AdamHD"),
     "AdamW-HD": Method("hypergradient:AdamWHD"),
+    "Untuned": Method("hypergradient:Untuned"),
+    "Untuned-SGD": Method("hypergradient:Untuned", {"base": "sgd"}),
     # Others that find a rate, from their authors' packages: see ``peers``.
     "Prodigy": Method("hypergradient.study.peers:prodigy"),
     "ProdigyPlus": Method("hypergradient.study.peers:prodigy_plus"),
