@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-FUSED: Mapping[str, Any] = {"fused": True}  # the kernels that this package's optimizers choose, and the fastest
+# The kernels that this package's optimizers choose, and the fastest.
+FUSED: Mapping[str, Any] = {"fused": True}
 NESTEROV: Mapping[str, Any] = {"momentum": 0.9, "nesterov": True}
 
 
