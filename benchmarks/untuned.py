@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hypergradient import Untuned
 from hypergradient.study import data, drawing
+from hypergradient.study.ablations import OneStep
 
 BATCH, BATCHES = 100, 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -236,6 +238,22 @@ def train(
     return run
 
 
+def train_untuned(problem: Problem, make: Callable[[list[Tensor]], Untuned], epochs: int) -> Run:
+    """The package's own optimizer on the same problem and batches."""
+    run, theta = Run(), nn.Parameter(problem.start(0))
+    optimizer = make([theta])
+    for t, batch in enumerate(batches(1000, epochs, replace=False)):
+        theta.grad = problem.gradient(theta, batch)[1]
+        optimizer.step()
+        run.rates.append(optimizer.param_groups[0]["lr"].item())
+        if (t + 1) % BATCHES == 0:
+            run.losses.append(problem.gradient(theta, slice(None))[0])
+    run.loss = run.losses[-1]
+    optimizer.eval()
+    run.average = problem.gradient(theta, slice(None))[0]
+    return run
+
+
 def noise_correlations(problem: Problem, *, replace: bool, lags: int, epochs: int) -> list[float]:
     """E <n_t, n_{t-k}> / E |n_t|^2 for k = 1 ... lags, n = minibatch gradient - full gradient.
 
@@ -278,6 +296,9 @@ RULES: dict[str, tuple[Callable[[float], Callable[[Moment], float]], bool]] = {
 }
 
 
+LABELS = {"OneStep": "Untuned, memory of one step", "Untuned": "Untuned, memory of 50 steps"}
+
+
 def picture(correlations: dict[str, list[float]], paths: dict[str, Run], target: Path) -> None:
     with mpl.rc_context(drawing.STYLE):
         figure = drawing.blank((drawing.PAGE, 2.3))
@@ -289,7 +310,7 @@ def picture(correlations: dict[str, list[float]], paths: dict[str, Run], target:
         noise.set(xlabel="lag k in steps", title="Correlation of minibatch noise, M = 14")
         for name, run in paths.items():
             rate.plot(run.rates, label=name.partition(", ")[2])
-        rate.set(yscale="log", xlabel="step", title="Rate of the ratio rule, 20% random labels")
+        rate.set(yscale="log", xlabel="step", title="Rate, 20% random labels")
         for axes in (noise, rate):
             axes.legend(loc="best", fontsize=5.5)
         figure.savefig(target, dpi=200)
@@ -331,6 +352,11 @@ def main() -> None:
                 )
                 if start == 1.0 and name.startswith("ratio"):
                     paths[name] = run
+        for optimizer in (OneStep, Untuned):
+            run = train_untuned(problem, optimizer, arguments.epochs)
+            name = optimizer.__name__
+            print(f"  {name}: {run.loss:.2g} {run.average:.2g} {run.rates[-1]:.2g}", flush=True)
+            paths[f"package, {LABELS[name]}"] = run
     if arguments.picture:
         picture(correlations, paths, arguments.picture)
 

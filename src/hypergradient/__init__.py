@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hypergradient.adam import AdamHD, AdamWHD
     from hypergradient.sgd import SGDHD
+    from hypergradient.untuned import Untuned
 
-__all__ = ["SGDHD", "AdamHD", "AdamWHD"]
+__all__ = ["SGDHD", "AdamHD", "AdamWHD", "Untuned"]
 
 _HOME = {
     "AdamHD": "hypergradient.adam",
     "AdamWHD": "hypergradient.adam",
     "SGDHD": "hypergradient.sgd",
+    "Untuned": "hypergradient.untuned",
 }
 
 

@@ -66,7 +66,7 @@ def epochs_table(runs: pl.DataFrame) -> pl.DataFrame:
         final = run["train_loss_final"] or 1.0
         for epoch in range(2 if lost else EPOCHS + 1):
             loss = None if lost and epoch else 2 * (final / 2) ** (epoch / EPOCHS)
-            rate = run["lr"] * (1 + epoch if run["method"].endswith("-HD") else 1)
+            rate = (run["lr"] or 0.0) * (1 + epoch if run["method"].endswith("-HD") else 1)
             rows.append(
                 {"run_id": run["run_id"], "epoch": epoch, "step": 10 * epoch}
                 | {"train_loss": loss, "valid_loss": loss}

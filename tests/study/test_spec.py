@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypergradient.study import StudyError, methods, spec
+from hypergradient.study import StudyError, methods, spec, tasks
 
 WRONG = """
 title = "Wrong in many places"
@@ -118,6 +118,7 @@ CHANGES = {
     "valid_examples": 7,
     "decay_epochs": 7,
     "until": {"minibatch_loss": 0.5, "max_steps": 7},
+    "whole_train_loss": True,
     "threads": 2,
     "engine": spec.ENGINE + 1,
 }
@@ -133,6 +134,14 @@ def test_an_id_depends_on_each_field(small, field):
     changed = spec.Run.model_validate(run.model_dump() | {field: CHANGES[field]})
     assert changed.model_dump() != run.model_dump()
     assert changed.id != run.id
+
+
+def test_an_id_is_that_of_before_there_was_a_whole_training_loss(small):
+    run = small.runs()[0]
+    content = run.model_dump(mode="json")
+    assert content.pop("whole_train_loss") is False
+    names = {"task": tasks.identity(run.task), "method": methods.identity(run.method)}
+    assert run.id == spec.fingerprint(content | {"names": names})[:16]
 
 
 def test_an_id_depends_on_what_a_name_stands_for(small, monkeypatch):

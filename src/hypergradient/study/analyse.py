@@ -53,6 +53,7 @@ STATUS_SCHEMA = {
         for metric in METRICS
         for which, dtype in (("final", pl.Float64), ("best", pl.Float64), ("best_epoch", pl.Int64))
     },
+    "constant_loss": pl.Float64,
     "wall_seconds": pl.Float64,
     "init_hash": pl.String,
     "torch": pl.String,
@@ -85,7 +86,8 @@ def tables(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     iterations to convergence, ``steps_to_target`` is the first step, from 1, whose minibatch loss
     was at most ``target_loss``; it is null where that had not come after ``max_steps`` updates,
     the last epoch or divergence, and ``censored`` is then true. In other studies all four are
-    null.
+    null. ``constant_loss`` is the training loss of the best outputs that do not depend on the
+    inputs; it is null in runs of earlier versions.
     """
     begun = store.begun()
     finished = [

@@ -114,7 +114,7 @@ def plan(
     print(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
     if not missing:
         return
-    check_data(missing, data_dir)
+    check_needs(missing, data_dir)
     every = costs(missing, data_dir)
     print(f"{'task':20} {'method':10} {'runs':>6} {'ms a step':>10}  a run")
     for cost in every:
@@ -146,7 +146,7 @@ def run(
     check_writable(store.folder)
     runs = declared.runs()
     missing = store.missing(runs)
-    check_data(missing, data_dir)
+    check_needs(missing, data_dir)
     workers = workers or cores()
     done = len(runs) - len(missing)
     print(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
@@ -292,9 +292,13 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
-def check_data(missing: list[Run], data_dir: Path | None) -> None:
-    """Read the data that the missing runs need, or raise a ``StudyError`` that says what is not."""
-    from hypergradient.study import data, tasks
+def check_needs(missing: list[Run], data_dir: Path | None) -> None:
+    """Raise a ``StudyError`` that says what the missing runs need and is not there."""
+    from hypergradient.study import data, methods, tasks
+
+    for method in dict.fromkeys(run.method for run in missing):
+        if lacking := methods.find(method).lacking():
+            raise StudyError(lacking)
 
     for task in dict.fromkeys(run.task for run in missing):
         tasks.find(task).load(data_dir)

@@ -51,6 +51,7 @@ DIGITS_SPLIT_SEED = 0
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Numbers = Images | Labels
 
 
 class DataError(StudyError):
@@ -63,16 +64,17 @@ class Data:
 
     Attributes:
         train_x: Training inputs, float32, (examples, features) or (examples, channels, height,
-            width).
-        train_y: Training classes, int64, (examples,).
+            width); int64 where they are numbers of embeddings.
+        train_y: Training targets: classes, int64, (examples,) or (examples, time); or numbers,
+            float32, of the outputs' shape.
         valid_x: Validation inputs.
         valid_y: Validation classes.
     """
 
-    train_x: Images
-    train_y: Labels
-    valid_x: Images
-    valid_y: Labels
+    train_x: Numbers
+    train_y: Numbers
+    valid_x: Numbers
+    valid_y: Numbers
 
     def subset(self, train: int | None, valid: int | None) -> Data:
         """Return that many examples of each set, evenly spread over it; None is all."""
@@ -292,7 +294,7 @@ def load(dataset: str | Callable[[Path | None], Data], folder: Path | None = Non
     """Load a data set; a worker that stays with one keeps it in memory.
 
     Args:
-        dataset: A name in ``DATASETS``, or a function like those.
+        dataset: A name in ``DATASETS`` or ``data_small.SMALL``, or a function like those.
         folder: Where to look for files; by default the folder that ``HYPERGRADIENT_DATA_DIR``
             names, else the user's cache, downloading what it lacks.
 
@@ -301,4 +303,8 @@ def load(dataset: str | Callable[[Path | None], Data], folder: Path | None = Non
     """
     if folder is None and (named := os.environ.get(ENVIRONMENT_VARIABLE)):
         folder = Path(named)
-    return (DATASETS[dataset] if isinstance(dataset, str) else dataset)(folder)
+    if not isinstance(dataset, str):
+        return dataset(folder)
+    from hypergradient.study.data_small import SMALL  # noqa: PLC0415  (it needs this module)
+
+    return (DATASETS | SMALL)[dataset](folder)

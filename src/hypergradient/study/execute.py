@@ -281,7 +281,12 @@ def train_run(
     import torch  # noqa: PLC0415  (2 s that only workers need)
 
     from hypergradient.study import checkpoint  # noqa: PLC0415
-    from hypergradient.study.train import initial_model, train, weights_hash  # noqa: PLC0415
+    from hypergradient.study.train import (  # noqa: PLC0415
+        constant_loss,
+        initial_model,
+        train,
+        weights_hash,
+    )
 
     torch.set_num_threads(run.threads)
     task = tasks.find(run.task)
@@ -311,13 +316,14 @@ def train_run(
         ):
             records.append(append(metrics, record))
             leave_if_alone()
-    claim.finish(ending(run, records, time.perf_counter() - began, init_hash, ONE_BY_ONE))
+    found = {"init_hash": init_hash, "constant_loss": constant_loss(run, dataset)}
+    claim.finish(ending(run, records, time.perf_counter() - began, ONE_BY_ONE, found))
 
 
 def ending(
-    run: Run, records: Sequence[Json], wall_seconds: float, init_hash: str, engine: str
+    run: Run, records: Sequence[Json], wall_seconds: float, engine: str, found: Json
 ) -> Json:
-    """Return the status of a run that has been trained to its end."""
+    """Return the status of a run that has been trained to its end, with what else was found."""
     last = records[-1]
     diverged = last["diverged_at_step"] is not None
     return {
@@ -326,7 +332,7 @@ def ending(
         "steps_to_target": last["target_step"],
         "records": len(records),
         "wall_seconds": wall_seconds,
-        "init_hash": init_hash,
+        **found,
         "torch": version("torch"),
         "python": platform.python_version(),
         "platform": platform.platform(),

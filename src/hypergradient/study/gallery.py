@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from hypergradient.study import figures, figures_grid, figures_heatmap, figures_schedules
+from hypergradient.study import (
+    figures,
+    figures_grid,
+    figures_heatmap,
+    figures_schedules,
+    figures_untuned,
+)
 from hypergradient.study.statistics import LOSSES
 from hypergradient.study.statistics_best import SETTING
 from hypergradient.study.statistics_pairs import SERIES
 from hypergradient.study.statistics_relative import LINE
+from hypergradient.study.statistics_untuned import PICTURED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -108,8 +115,21 @@ def _relative_page(tables: Tables) -> dict[str, Any]:
     }
 
 
+def _untuned(tables: Tables) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    own = tables.untuned
+    for measure in PICTURED:
+        figure = figures_untuned.draw_map(own.by_task, own.scores, tables.selection, measure)
+        yield f"untuned_tasks_{measure}", figure, own.by_task.filter(measure=measure)
+        figure = figures_untuned.draw_profiles(own.profile, own.scores, measure)
+        yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)
+
+
+OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
+"""Those that show all tasks at once, and so do not follow the page's choice of one."""
+
 GALLERY: Final = {
     "summary": Entry(lambda tables: tables.paired.height > 0, lambda _: (), lambda _: {}),
+    "untuned": Entry(lambda tables: not tables.untuned.by_task.is_empty(), _untuned, lambda _: {}),
     "heatmap": Entry(
         lambda tables: tables.is_convergence and tables.cells.height > 0,
         lambda tables: [("heatmap", figures_heatmap.draw_heatmaps(tables.grids), tables.cells)],

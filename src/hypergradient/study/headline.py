@@ -31,6 +31,8 @@ def headline(tables: Tables, names: Sequence[str]) -> list[str]:
         told += tuning(tables.tuning)
     if "relative" in names:
         told += breadth(tables.widths["train_loss"])
+    if "untuned" in names:
+        told += nearness(tables.untuned.scores)
     if not told and tables.paired.height:
         return losses(tables.summary["train_loss"], tables.runs)
     diverged = _diverged(tables.runs)
@@ -105,6 +107,28 @@ def breadth(widths: pl.DataFrame) -> list[str]:
     return [
         f"Decades of α₀ within 10 % of the best training loss, median over lines: {_listed(parts)}."
     ]
+
+
+def nearness(scores: pl.DataFrame) -> list[str]:
+    """Say which method comes nearest to the best tuned rates, in the mean and at worst.
+
+    Args:
+        scores: From `statistics_untuned.scores`.
+    """
+    told = []
+    for base in scores["base"].unique().sort():
+        free = scores.filter(~pl.col("tuned"), base=base, measure="train_loss_final", set="claim")
+        if free.is_empty():
+            continue
+        nearest, safest = (free.sort(by).row(0, named=True) for by in ("mean", "worst"))
+        told.append(
+            f"Over claim tasks and starts, {nearest['line']} comes nearest to the best tuned "
+            f"{base}: its final training loss is {nearest['mean']:.3g} times as large in the mean "
+            f"and {nearest['worst']:.3g} times at worst, with {nearest['dead']} of "
+            f"{nearest['runs']} runs dead; the least worst ratio is {safest['worst']:.3g} "
+            f"({safest['line']})."
+        )
+    return told
 
 
 def losses(summary: pl.DataFrame, runs: pl.DataFrame) -> list[str]:

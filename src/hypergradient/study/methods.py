@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-FUSED = {"fused": True}  # the kernels that this package's optimizers choose, and the fastest
-NESTEROV = {"momentum": 0.9, "nesterov": True}
+# The kernels that this package's optimizers choose, and the fastest.
+FUSED: Mapping[str, Any] = {"fused": True}
+NESTEROV: Mapping[str, Any] = {"momentum": 0.9, "nesterov": True}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Method:
     """
 
     optimizer: str
-    fixed: Mapping[str, float | bool] = field(default_factory=dict)
+    fixed: Mapping[str, float | bool | str] = field(default_factory=dict)
 
     def optimizer_class(self) -> Callable[..., Optimizer]:
         """Import and return the optimizer's class."""
@@ -71,6 +72,18 @@ class Method:
             options["weight_decay"] = weight_decay
         return self.optimizer_class()(parameters, **self.fixed, **options)
 
+    def lacking(self) -> str | None:
+        """Return which package the optimizer needs that is not installed, or None."""
+        import torch  # noqa: PLC0415
+
+        try:
+            self.build([torch.zeros(1, requires_grad=True)], {})
+        except ModuleNotFoundError as error:
+            return f"{error}: pip install 'hypergradient[bench]'"
+        except Exception:  # noqa: BLE001  (what is wrong with options is said elsewhere)
+            return None
+        return None
+
     def problem(self, hyper: Mapping[str, float | bool | str]) -> str | None:
         """Return what the optimizer has against these hyperparameters, or None."""
         import torch  # noqa: PLC0415  (2 s, and not needed to list the studies)
@@ -82,7 +95,11 @@ class Method:
         parameter = torch.zeros(1, requires_grad=True)
         parameter.grad = torch.zeros(1)
         try:
-            self.build([parameter], hyper).step()
+            optimizer = self.build([parameter], hyper)
+            set_mode(optimizer, training=True)
+            stepper(optimizer)(torch.zeros(()))
+        except ModuleNotFoundError:  # said before runs are trained: a study can be read without it
+            return None
         except (TypeError, ValueError, RuntimeError) as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 (a person's optimizer may raise anything)
@@ -92,13 +109,23 @@ class Method:
 
 METHODS = {
     "SGD": Method("torch.optim:SGD", FUSED),
-    "SGDN": Method("torch.optim:SGD", FUSED | NESTEROV),
+    "SGDN": Method("torch.optim:SGD", {**FUSED, **NESTEROV}),
     "Adam": Method("torch.optim:Adam", FUSED),
     "AdamW": Method("torch.optim:AdamW", FUSED),
     "SGD-HD": Method("hypergradient:SGDHD"),
     "SGDN-HD": Method("hypergradient:SGDHD", NESTEROV),
     "Adam-HD": Method("hypergradient:AdamHD"),
     "AdamW-HD": Method("hypergradient:AdamWHD"),
+    "Untuned": Method("hypergradient:Untuned"),
+    "Untuned-SGD": Method("hypergradient:Untuned", {"base": "sgd"}),
+    # Others that find a rate, from their authors' packages: see ``peers``.
+    "Prodigy": Method("hypergradient.study.peers:prodigy"),
+    "ProdigyPlus": Method("hypergradient.study.peers:prodigy_plus"),
+    "D-Adaptation": Method("hypergradient.study.peers:d_adaptation"),
+    "DoG": Method("hypergradient.study.peers:dog"),
+    "Schedule-Free": Method("hypergradient.study.peers:schedule_free"),
+    "MoMo": Method("hypergradient.study.peers:momo"),
+    "Mechanic": Method("hypergradient.study.peers:mechanic"),
 }
 """The methods by name. Adding one here is all it takes; its other options can be set in a grid."""
 
@@ -115,6 +142,25 @@ def find(name: str) -> Method:
     if not callable(method.optimizer_class()):
         raise ValueError(f"{name} is not an optimizer's class")  # noqa: TRY004
     return method
+
+
+def has_modes(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer evaluates other weights than it trains, as Schedule-Free does."""
+    return hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+
+
+def set_mode(optimizer: Optimizer, *, training: bool) -> None:
+    """Put the weights to train, or those to evaluate, into the model, where they differ."""
+    if has_modes(optimizer):
+        getattr(optimizer, "train" if training else "eval")()
+
+
+def stepper(optimizer: Optimizer) -> Callable[[Tensor], object]:
+    """Return what makes a step, given the minibatch's loss: a ``step`` with a ``loss`` gets it."""
+    own: Any = optimizer  # a schedule may replace its step later
+    if "loss" in inspect.signature(own.step).parameters:
+        return lambda loss: own.step(loss=loss.detach())
+    return lambda _: own.step()
 
 
 def identity(name: str) -> dict[str, Any]:

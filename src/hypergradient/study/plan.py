@@ -11,7 +11,7 @@ import torch
 
 from hypergradient.study import tasks
 from hypergradient.study.stack import Stack
-from hypergradient.study.train import Training, evaluate, initial_model
+from hypergradient.study.train import Training, initial_model
 from hypergradient.study.units import seat, units
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
     if isinstance(training, Stack):
         training.evaluate([*range(len(together))], *few)
     else:
-        evaluate(model, *few)
+        training.evaluate(*few)
     valid_seconds = (time.perf_counter() - began) / len(together)
-    valid_seconds *= len(training.valid_y) / len(few[1])
+    evaluated = len(training.valid_y) + run.whole_train_loss * len(training.train_y)
+    valid_seconds *= evaluated / len(few[1])
     epochs = -(-training.last_step // training.steps)
     run_seconds = training.last_step * step_seconds + (epochs + 1) * valid_seconds
     return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)

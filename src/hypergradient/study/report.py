@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from base64 import b64encode
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,16 @@ from plotly.offline import get_plotlyjs
 
 from hypergradient.study.drawing import LABELS, rate_colours, save
 from hypergradient.study.figures_schedules import COLOURS, label_of
+from hypergradient.study.figures_untuned import TITLES
 from hypergradient.study.files import write_whole
-from hypergradient.study.gallery import CURVES, GALLERY, shown
+from hypergradient.study.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
 from hypergradient.study.headline import headline
 from hypergradient.study.statistics import LOSSES, NEAR
 from hypergradient.study.statistics_best import LEVEL
 from hypergradient.study.statistics_convergence import measured
 from hypergradient.study.statistics_pairs import scale_label, symbol
 from hypergradient.study.statistics_relative import WITHIN
+from hypergradient.study.statistics_untuned import MEASURES, PICTURED
 from hypergradient.study.tables import Tables
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ def write_report(
         ValueError: The study names a figure that there is not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = Tables(runs, epochs, published)
+    tables = Tables(runs, epochs, published, getattr(study, "selection", ()))
     names = shown(tables, getattr(study, "figures", ())) if tables.lines.height else []
     note = scale_label(runs)
     for name in names:
@@ -88,6 +91,11 @@ def write_report(
             within=round(100 * (WITHIN - 1)),
             level=LEVEL,
             losses=LOSSES,
+            several_tasks=len(tables.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
+            measures=MEASURES,
+            pictured=PICTURED,
+            titles=TITLES,
+            picture=lambda name: _picture(folder / "figures" / f"{name}.png"),
             surroundings=_surroundings(runs),
             command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             page=_page(tables, names) if set(names) - {"summary"} else None,
@@ -185,6 +193,11 @@ def _number(value: object, digits: int = 3) -> str:
     if value is None:
         return "–"
     return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def _picture(path: Path) -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
 
 
 def _script() -> Markup:

@@ -95,6 +95,8 @@ class Run(Frozen):
         valid_examples: How many of the validation set; None is all.
         decay_epochs: Epochs between two halvings, where the schedule is ``lr-decay``.
         until: When it ends before its last epoch.
+        whole_train_loss: Whether the training loss is that of the whole training set after each
+            epoch, in evaluation mode, and not the mean over the epoch's minibatches.
         threads: Threads of torch; pinned, as results differ between thread counts.
         engine: ``ENGINE`` at the time.
     """
@@ -112,6 +114,7 @@ class Run(Frozen):
     valid_examples: int | None = None
     decay_epochs: int | None = None
     until: Until | None = None
+    whole_train_loss: bool = False
     threads: int = 1
     engine: int = ENGINE
 
@@ -119,7 +122,10 @@ class Run(Frozen):
     def id(self) -> str:
         """The first 16 hex digits of the hash of the run and of what its names stand for."""
         names = {"task": tasks.identity(self.task), "method": methods.identity(self.method)}
-        return fingerprint(self.model_dump(mode="json") | {"names": names})[:16]
+        content = self.model_dump(mode="json")
+        if not self.whole_train_loss:  # runs did not have it at first
+            del content["whole_train_loss"]
+        return fingerprint(content | {"names": names})[:16]
 
     def derive_seed(self, purpose: str, *index: int) -> int:
         """Return this run's seed for one purpose, the same for every method.
@@ -160,6 +166,10 @@ class Study(Frozen):
         valid_examples: How many of the validation set.
         decay_epochs: Epochs between two halvings of ``lr-decay``, as for epochs.
         until: When a run ends before its last epoch.
+        whole_train_loss: Whether the training loss is that of the whole training set after each
+            epoch, in evaluation mode, and not the mean over the epoch's minibatches.
+        selection: Those of the tasks on which something was chosen; the figure "untuned" shows
+            them apart from the others, which can support a claim.
         published: Numbers to set beside ours, a CSV file beside the study's own.
         figures: What the report shows, names in ``gallery.GALLERY``; by default what suits it.
     """
@@ -182,6 +192,8 @@ class Study(Frozen):
     valid_examples: PerTask | None = None
     decay_epochs: PerTask = DECAY_EPOCHS
     until: Until | None = None
+    whole_train_loss: bool = False
+    selection: tuple[TaskName, ...] = ()
     published: str | None = None
     figures: tuple[str, ...] = ()
 
@@ -269,6 +281,7 @@ class Study(Frozen):
                 valid_examples=of_task(self.valid_examples, task),
                 decay_epochs=of_task(self.decay_epochs, task) if schedule == "lr-decay" else None,
                 until=self.until,
+                whole_train_loss=self.whole_train_loss,
             )
             for seed in self.seeds
             for task in self.tasks

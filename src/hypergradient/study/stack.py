@@ -269,7 +269,7 @@ class Stack(Course):
 
     def _before(self) -> Iterator[tuple[Run, EpochRecord, bool]]:
         """Yield the records of the state before training, which is the same for all."""
-        first = self.order[: self.run.batch_size]
+        first = self.order if self.run.whole_train_loss else self.order[: self.run.batch_size]
         (train,) = self.evaluate([0], self.train_x[first], self.train_y[first])
         (valid,) = self.evaluate([0], self.valid_x, self.valid_y)
         self._lap()
@@ -280,16 +280,17 @@ class Stack(Course):
     def _records(self, places: list[int]) -> list[EpochRecord]:
         """Return the records of members, of the epoch as far as it is."""
         valid = self.evaluate(places, self.valid_x, self.valid_y)
+        train = self._on_training_set(places)
         self._lap()
-        seen = min(self.made * self.run.batch_size, len(self.train_y))
         records = []
-        for i, (valid_loss, valid_accuracy) in zip(places, valid, strict=True):
+        for i, of_train, of_valid in zip(places, train, valid, strict=True):
+            (train_loss, train_accuracy), (valid_loss, valid_accuracy) = of_train, of_valid
             losses, rates = self.losses[i, : self.made], self.rates[i, : self.made]
             record = EpochRecord(
                 epoch=self.epoch,
                 step=self.step,
-                train_loss=losses.mean().item(),
-                train_accuracy=self.right[i].item() / seen,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
                 valid_loss=valid_loss,
                 valid_accuracy=valid_accuracy,
                 lr_mean=rates.mean().item(),
@@ -300,6 +301,14 @@ class Stack(Course):
             )
             records.append(record)
         return records
+
+    def _on_training_set(self, places: list[int]) -> list[tuple[float, float]]:
+        """Return the epoch's training loss and accuracy of members, as their runs want them."""
+        if self.run.whole_train_loss:
+            return self.evaluate(places, self.train_x, self.train_y)
+        seen = min(self.made * self.run.batch_size, len(self.train_y))
+        losses = self.losses[:, : self.made]
+        return [(losses[i].mean().item(), self.right[i].item() / seen) for i in places]
 
     @torch.no_grad()
     def evaluate(self, places: list[int], x: Tensor, y: Tensor) -> list[tuple[float, float]]:

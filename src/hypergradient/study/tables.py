@@ -8,7 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from hypergradient.study import statistics, statistics_best, statistics_convergence
+from hypergradient.study import (
+    statistics,
+    statistics_best,
+    statistics_convergence,
+    statistics_untuned,
+)
 from hypergradient.study.statistics import LOSSES
 from hypergradient.study.statistics_pairs import (
     CONSTANT,
@@ -28,11 +33,13 @@ class Tables:
         runs: One row a run.
         epochs: One row a run and epoch.
         published: Numbers to set beside ours, or None.
+        selection: The tasks on which something was chosen.
     """
 
     runs: pl.DataFrame
     epochs: pl.DataFrame
     published: pl.DataFrame | None = None
+    selection: tuple[str, ...] = ()
 
     @cached_property
     def lines(self) -> pl.DataFrame:
@@ -50,7 +57,7 @@ class Tables:
 
     @cached_property
     def rates(self) -> list[float]:
-        rates: list[float] = self.paired["lr"].unique().sort().to_list()
+        rates: list[float] = self.paired["lr"].drop_nulls().unique().sort().to_list()
         return rates
 
     @cached_property
@@ -186,3 +193,32 @@ class Tables:
     @cached_property
     def widths(self) -> dict[str, pl.DataFrame]:
         return {metric: widths(table) for metric, table in self.relative.items()}
+
+    @cached_property
+    def untuned(self) -> Untuned:
+        return Untuned.of(self.runs, self.epochs, self.selection)
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """How near methods come to the best tuned rate: the tables of `statistics_untuned`."""
+
+    best: pl.DataFrame
+    cells: pl.DataFrame
+    by_task: pl.DataFrame
+    scores: pl.DataFrame
+    profile: pl.DataFrame
+
+    @classmethod
+    def of(cls, runs: pl.DataFrame, epochs: pl.DataFrame, selection: tuple[str, ...]) -> Untuned:
+        losses = statistics_untuned.losses(runs, epochs)
+        best = statistics_untuned.best_tuned(losses)
+        ratios = statistics_untuned.ratios(losses, best)
+        cells = statistics_untuned.cells(ratios)
+        return cls(
+            best=best,
+            cells=cells,
+            by_task=statistics_untuned.by_task(losses, cells),
+            scores=statistics_untuned.scores(losses, ratios, cells, selection),
+            profile=statistics_untuned.profile(cells, selection),
+        )

@@ -1,4 +1,4 @@
-"""The tasks: a name, the data set and the model. The loss is the cross-entropy."""
+"""The tasks: a name, the data set, the model and the loss."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from hypergradient.study.data import Data
 
+CROSS_ENTROPY, SQUARES = "cross-entropy", "mean squared error"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -29,6 +31,10 @@ class Task:
             inputs, or None.
         stacked: Whether runs that share their batches are trained as one stack, which pays for
             small models (see ``stack``). The model is then linear layers and activations.
+        loss: A name in ``losses.LOSSES``.
+
+    Raises:
+        ValueError: It is stacked, and its loss is not the cross-entropy.
     """
 
     dataset: str | Callable[[Path | None], Data]
@@ -36,6 +42,12 @@ class Task:
     arguments: tuple[int, ...] = ()
     augmentation: str | Callable[[Tensor, Generator], Tensor] | None = None
     stacked: bool = False
+    loss: str = CROSS_ENTROPY
+
+    def __post_init__(self) -> None:
+        """Refuse what stacks have no room for."""
+        if self.stacked and self.loss != CROSS_ENTROPY:
+            raise ValueError(f"stacked=True needs the {CROSS_ENTROPY}, not the {self.loss}")
 
     def load(self, folder: Path | None = None) -> Data:
         """Return the data, from memory if they were the last to be loaded."""
@@ -46,8 +58,10 @@ class Task:
         import torch  # noqa: PLC0415  (2 s, and not needed to name the tasks)
 
         from hypergradient.study.models import MODELS  # noqa: PLC0415
+        from hypergradient.study.models_small import SMALL  # noqa: PLC0415
 
-        build = MODELS[self.network] if isinstance(self.network, str) else self.network
+        named = MODELS | SMALL
+        build = named[self.network] if isinstance(self.network, str) else self.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build(*self.arguments)
@@ -69,6 +83,19 @@ TASKS = {
     "mnist-mlp": Task("mnist", "mlp", (784, 1000, 1000, 10)),
     "cifar10-vgg16": Task("cifar10", "vgg16", augmentation="flip-and-crop"),
     "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
+    # Small ones of many kinds, of the study "untuned".
+    "noisy-digits-mlp": Task("noisy-digits", "mlp", (64, 100, 100, 10), stacked=True),
+    "mnist-mlp-100": Task("mnist", "mlp", (784, 100, 10)),
+    "mnist-cnn": Task("mnist", "cnn", (4,)),
+    "breast-cancer-mlp": Task("breast-cancer", "mlp", (30, 50, 50, 2), stacked=True),
+    "diabetes-mlp": Task("diabetes", "mlp", (10, 50, 50, 1), loss=SQUARES),
+    "digits-autoencoder": Task("digits-to-themselves", "mlp", (64, 32, 8, 32, 64), loss=SQUARES),
+    "digits-gru": Task("digits", "rows", (8, 32)),
+    "mnist1d-cnn": Task("mnist1d", "cnn1d", (25,)),
+    "cifar10-narrow-resnet18": Task("cifar10-part", "narrow-resnet18", (4, 2)),
+    "character-transformer": Task("characters", "character-transformer", (64, 32, 32, 2, 1)),
+    "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
+    "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
 }
 """The tasks by name. Adding one here is all it takes."""
 
@@ -96,4 +123,5 @@ def identity(name: str) -> dict[str, Any]:
     if references.is_reference(name):
         return {"source": references.source_hash(name)}
     own = asdict(TASKS[name])
-    return own if own.pop("stacked") is False else own | {"stacked": True}
+    later = {"stacked": False, "loss": CROSS_ENTROPY}  # fields that tasks did not have at first
+    return {key: value for key, value in own.items() if key not in later or value != later[key]}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hypergradient.study import checkpoint, execute, tasks
 from hypergradient.study.stack import Stack
 from hypergradient.study.store import append
+from hypergradient.study.train import constant_loss
 from hypergradient.study.units import STACKED
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.study.spec import Run
-    from hypergradient.study.store import Claim
+    from hypergradient.study.store import Claim, Json
     from hypergradient.study.train import EpochRecord, State
 
 
@@ -62,11 +63,11 @@ class Member:
         """Add an epoch's line."""
         self.records.append(append(self.metrics, record))
 
-    def finish(self, init_hash: str) -> None:
+    def finish(self, found: Json) -> None:
         """Declare it finished; its time is its share of the stack's."""
         self.files.close()
         seconds = sum(record["seconds"] for record in self.records)
-        self.claim.finish(execute.ending(self.run, self.records, seconds, init_hash, STACKED))
+        self.claim.finish(execute.ending(self.run, self.records, seconds, STACKED, found))
 
     def keep(self, training: State) -> None:
         """Write its checkpoint."""
@@ -118,11 +119,13 @@ def train_members(
             return
         saved = [m.training for m in seated.values() if m.training is not None]
         stack = Stack([m.run for m in seated.values()], dataset, saved)
+        constant = constant_loss(members[0].run, dataset)
+        found = {"init_hash": stack.init_hash, "constant_loss": constant}
         for run, record, last in stack.train(after_step):
             member = seated[run.id]
             if not member.failed:
                 with member.on_its_own():
                     member.note(record)
                     if last:
-                        member.finish(stack.init_hash)
+                        member.finish(found)
             execute.leave_if_alone()

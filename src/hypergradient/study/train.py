@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 
 from hypergradient.study import methods, tasks
+from hypergradient.study.losses import LOSSES, of_a_constant, right
 from hypergradient.study.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ VALIDATION_CHUNK = 2000
 VALIDATION_NUMBERS = 1_600_000
 """... and the input numbers they have together, to bound the memory that a large model needs."""
 
+NORM_BATCHES = 50
+"""Minibatches whose statistics batch norms take anew before an evaluation, where they must."""
+
 State = dict[str, Any]
 """Tensors, numbers, texts, None, and lists and dicts of them: what ``torch.save`` keeps safely."""
 
@@ -43,8 +47,9 @@ class EpochRecord:
             target or its last step.
         step: Updates made so far.
         train_loss: Mean of the epoch's minibatch losses, each before its update (as the sources
-            report it); at epoch 0 the first minibatch's, evaluated as in validation.
-        train_accuracy: The same of the minibatch accuracies.
+            report it); at epoch 0 the first minibatch's, evaluated as in validation. Of a run with
+            ``whole_train_loss``, the mean over the whole training set, evaluated as in validation.
+        train_accuracy: The same of the accuracies; NaN where targets are not classes.
         valid_loss: Mean loss over the validation set after the epoch.
         valid_accuracy: The validation set's share classified correctly.
         lr_mean: Mean of the learning rates that the epoch's steps used; at epoch 0 the initial.
@@ -80,6 +85,12 @@ def weights_hash(model: nn.Module) -> str:
     for parameter in model.parameters():
         digest.update(parameter.detach().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def constant_loss(run: Run, data: Data) -> float:
+    """Return the training loss of the best outputs that do not depend on the inputs."""
+    targets = data.subset(run.train_examples, run.valid_examples).train_y
+    return of_a_constant(torch.from_numpy(targets))
 
 
 def epoch_order(run: Run, examples: int, epoch: int) -> Tensor:
@@ -182,9 +193,14 @@ class Training(Course):
         self.optimizer = methods.find(run.method).build(
             model.parameters(), run.hyper, run.weight_decay
         )
+        methods.set_mode(self.optimizer, training=True)
+        self.advance = methods.stepper(self.optimizer)
         self.schedule = self._schedule()
+        self.loss = LOSSES[self.task.loss]
         self.losses, self.rates = torch.empty(self.steps), torch.empty(self.steps, 3)
-        self.answers = torch.empty(len(self.train_x), dtype=torch.int64)  # to each, as it was seen
+        self.classified = not self.train_y.is_floating_point()
+        # The class said of each example, as it was seen.
+        self.answers = torch.empty(self.train_y.shape if self.classified else 0, dtype=torch.int64)
 
     def _schedule(self) -> LambdaLR | None:
         if (factor := SCHEDULES[self.run.schedule]) is None:
@@ -239,9 +255,9 @@ class Training(Course):
     def before(self) -> EpochRecord:
         """Return the record of the state before training."""
         began = time.perf_counter()
-        first = self.order[: self.run.batch_size]
-        train_loss, train_accuracy = evaluate(self.model, self.train_x[first], self.train_y[first])
-        valid_loss, valid_accuracy = evaluate(self.model, self.valid_x, self.valid_y)
+        first = self.order if self.run.whole_train_loss else self.order[: self.run.batch_size]
+        train_loss, train_accuracy = self.evaluate(self.train_x[first], self.train_y[first])
+        valid_loss, valid_accuracy = self.evaluate(self.valid_x, self.valid_y)
         lr = float(self.optimizer.param_groups[0].get("lr", math.nan))
         return EpochRecord(
             epoch=0,
@@ -263,18 +279,21 @@ class Training(Course):
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.dropout)
             self.model.train()
+            methods.set_mode(self.optimizer, training=True)
             while self.made < self.steps and not self.over:
                 self.make_step()
                 after_step(self)
         losses, rates = self.losses[: self.made], self.rates[: self.made]
-        seen = self.order[: self.made * self.run.batch_size]
-        right = self.answers[: len(seen)] == self.train_y[seen]
-        valid_loss, valid_accuracy = evaluate(self.model, self.valid_x, self.valid_y)
+        methods.set_mode(self.optimizer, training=False)
+        if methods.has_modes(self.optimizer):
+            self.refresh_norms()
+        train_loss, train_accuracy = self.on_training_set(losses)
+        valid_loss, valid_accuracy = self.evaluate(self.valid_x, self.valid_y)
         return EpochRecord(
             epoch=self.epoch,
             step=self.step,
-            train_loss=losses.mean().item(),
-            train_accuracy=right.sum().item() / len(seen),
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
             valid_loss=valid_loss,
             valid_accuracy=valid_accuracy,
             lr_mean=rates[:, 0].mean().item(),
@@ -285,17 +304,44 @@ class Training(Course):
             target_step=self.target_step,
         )
 
+    def on_training_set(self, losses: Tensor) -> tuple[float, float]:
+        """Return the epoch's training loss and accuracy, as the run wants them."""
+        if self.run.whole_train_loss:
+            return self.evaluate(self.train_x, self.train_y)
+        if not self.classified:
+            return losses.mean().item(), math.nan
+        seen = self.train_y[self.order[: self.made * self.run.batch_size]]
+        hits = self.answers[: len(seen)] == seen
+        return losses.mean().item(), hits.sum().item() / seen.numel()
+
+    @torch.no_grad()
+    def refresh_norms(self) -> None:
+        """Let batch norms see the weights that are evaluated, as Schedule-Free's authors advise."""
+        norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm)]
+        if not norms:
+            return
+        self.model.eval()
+        for norm in norms:
+            norm.train()
+        for inputs in torch.split(self.train_x, self.run.batch_size)[:NORM_BATCHES]:
+            self.model(inputs)
+
+    def evaluate(self, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """Return the mean loss and the accuracy over examples."""
+        return evaluate(self.model, x, y, self.task.loss)
+
     def make_step(self) -> None:
         """Make the next update."""
-        inputs, classes = self.batch()
+        inputs, targets = self.batch()
         self.optimizer.zero_grad()
-        logits = self.model(inputs)
-        loss = cross_entropy(logits, classes)
+        outputs = self.model(inputs)
+        loss = self.loss(outputs, targets)
         torch.autograd.backward(loss)
-        self.optimizer.step()
+        self.advance(loss)
         self.losses[self.made] = loss.detach()
-        seen = self.made * self.run.batch_size
-        torch.argmax(logits.detach(), 1, out=self.answers[seen : seen + len(classes)])
+        if self.classified:
+            seen = self.made * self.run.batch_size
+            torch.argmax(outputs.detach(), 1, out=self.answers[seen : seen + len(targets)])
         note_rates(self.rates[self.made], self.optimizer)
         if self.schedule is not None:
             self.schedule.step()
@@ -316,17 +362,18 @@ def note_rates(row: Tensor, optimizer: Optimizer) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, x: Tensor, y: Tensor, loss: str = tasks.CROSS_ENTROPY
+) -> tuple[float, float]:
     """Return the mean loss and the accuracy over examples, in evaluation mode."""
     model.eval()
-    loss, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    total, hits = torch.zeros(()), torch.zeros((), dtype=torch.int64)
     chunk = max(1, min(VALIDATION_CHUNK, VALIDATION_NUMBERS // x[0].numel()))
-    x_chunks, y_chunks = torch.split(x, chunk), torch.split(y, chunk)
-    for inputs, classes in zip(x_chunks, y_chunks, strict=True):
-        logits = model(inputs)
-        loss += cross_entropy(logits, classes, reduction="sum")
-        correct += (logits.argmax(1) == classes).sum()
-    return loss.item() / len(y), correct.item() / len(y)
+    for inputs, targets in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
+        outputs = model(inputs)
+        total += LOSSES[loss](outputs, targets, reduction="sum")
+        hits = hits + right(outputs, targets)
+    return total.item() / y.numel(), hits.item() / y.numel()
 
 
 def first_not_finite(losses: Tensor, valid_loss: float, before: int) -> int | None:

@@ -1,0 +1,59 @@
+"""``Untuned`` with one of its parts taken away or changed, for the study ``untuned-ablation``."""
+
+import math
+
+from hypergradient.untuned import Untuned
+
+
+class OneStep(Untuned):
+    """The move of the last step alone in the inner product, as in hypergradient descent."""
+
+    _memory = 1e-6  # to scale the product changes nothing
+
+
+class TenSteps(Untuned):
+    """A memory of about ten steps."""
+
+    _memory = 0.9
+
+
+class Everything(Untuned):
+    """A memory of all that training has moved, as D-Adaptation and Prodigy have."""
+
+    _memory = 1.0
+
+
+class NoAverage(Untuned):
+    """The last iterate in the place of the average: all weight on the last step."""
+
+    _power = math.inf
+
+
+class EqualWeights(Untuned):
+    """All steps of one rate weigh the same in the average."""
+
+    _power = 0
+
+
+class QuickMean(Untuned):
+    """The mean of |h| over ten steps instead of 200, so that the rate moves at full speed."""
+
+    _spread_memory = 0.9
+
+
+class NoRise(Untuned):
+    """One speed of the rate from the first step on."""
+
+    _rising_eta = 0.05
+
+
+class NoFloor(Untuned):
+    """A rate that may fall without end."""
+
+    _floor = 0.0
+
+
+class SmallStart(Untuned):
+    """A first step ten times smaller."""
+
+    _first = 1e-3

@@ -1,0 +1,361 @@
+"""`Untuned` against a scalar loop of its equations, and the laws that make it need no rate."""
+
+import copy
+import io
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from hypergradient import Untuned
+
+BASES = ("adam", "sgd")
+
+
+def quadratic(n: int, seed: int) -> tuple[list[list[float]], list[float]]:
+    """A positive definite matrix and a start, as numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    start = torch.randn(n, generator=generator, dtype=torch.float64)
+    return (a @ a.T / n + 0.1 * torch.eye(n)).tolist(), start.tolist()
+
+
+def by_hand(
+    gradient: Callable[[list[float], int], list[float]],
+    theta: list[float],
+    steps: int,
+    *,
+    base: str,
+    lr: float = 1.0,
+    decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> tuple[list[float], list[float], list[float]]:
+    """The equations, a number at a time: y, x, and the rate of each step."""
+    n = len(theta)
+    x, y, z = list(theta), list(theta), list(theta)
+    v, m = [0.0] * n, [0.0] * n
+    alpha, largest, spread, total = lr, 0.0, 0.0, 0.0
+    rates, rising = [], True
+    for t in range(1, steps + 1):
+        g = gradient(y, t)
+        v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
+        u = g
+        if base == "adam":
+            roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
+            u = [gi / root for gi, root in zip(g, roots, strict=True)]
+        if t == 1:
+            size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
+            first = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
+            alpha = min(lr, 1e-2 * size / math.sqrt(sum(ui * ui for ui in first) / n))
+        else:
+            h = -sum(gi * mi for gi, mi in zip(g, m, strict=True))
+            most = 100 * spread / (1 - 0.995 ** (t - 2)) if spread > 0 else math.inf
+            spread = 0.995 * spread + 0.005 * min(abs(h), most)
+            mean = spread / (1 - 0.995 ** (t - 1))
+            rising = rising and h >= 0
+            alpha *= math.exp((0.2 if rising else 0.05) * max(-1.0, min(1.0, h / mean)))
+            alpha = max(alpha, 0.01 * largest)
+        largest = max(largest, alpha)
+        weight = largest**2 * t**3
+        total += weight
+        c = weight / total
+        z = [zi - alpha * (ui + decay * yi) for zi, ui, yi in zip(z, u, y, strict=True)]
+        x = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
+        new = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
+        m = [0.98 * (mi + ni - yi) for mi, ni, yi in zip(m, new, y, strict=True)]
+        y = new
+        rates.append(alpha)
+    return y, x, rates
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 99),
+    base=st.sampled_from(BASES),
+    decay=st.sampled_from((0.0, 0.1)),
+    beta=st.sampled_from((0.5, 0.9)),
+    lr=st.sampled_from((1e-4, 1.0)),
+)
+def test_it_is_its_equations(seed: int, base: str, decay: float, beta: float, lr: float) -> None:
+    matrix, start = quadratic(4, seed)
+    noise = torch.randn(40, 4, generator=torch.Generator().manual_seed(seed)).double().tolist()
+
+    def gradient(theta: list[float], t: int) -> list[float]:
+        rows = [sum(a * b for a, b in zip(row, theta, strict=True)) for row in matrix]
+        return [r + 0.3 * e for r, e in zip(rows, noise[t - 1], strict=True)]
+
+    y, x, rates = by_hand(gradient, start, 40, base=base, lr=lr, decay=decay, betas=(beta, 0.99))
+    a, b = (
+        nn.Parameter(torch.tensor(part, dtype=torch.float64)) for part in (start[:1], start[1:])
+    )
+    optimizer = Untuned(
+        [{"params": [a]}, {"params": [b]}], lr, (beta, 0.99), weight_decay=decay, base=base
+    )
+    for t in range(1, 41):
+        g = torch.tensor(gradient([*a.tolist(), *b.tolist()], t), dtype=torch.float64)
+        a.grad, b.grad = g[:1], g[1:]
+        optimizer.step()
+        assert optimizer.param_groups[1]["lr"].item() == pytest.approx(rates[t - 1], rel=1e-9)
+    assert [*a.tolist(), *b.tolist()] == pytest.approx(y, rel=1e-8, abs=1e-10)
+    optimizer.eval()
+    assert [*a.tolist(), *b.tolist()] == pytest.approx(x, rel=1e-8, abs=1e-10)
+    optimizer.train()
+    assert [*a.tolist(), *b.tolist()] == pytest.approx(y, rel=1e-8, abs=1e-10)
+
+
+class Problem:
+    """A small network on random data, its losses in float64."""
+
+    def __init__(self, scale: float = 1.0, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.x = torch.randn(256, 8, dtype=torch.float64)
+        self.y = torch.sin(self.x @ torch.randn(8, 1, dtype=torch.float64))
+        self.model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+        self.scale = scale
+
+    def loss(self, rows: slice | Tensor = slice(None)) -> Tensor:
+        return self.scale * nn.functional.mse_loss(self.model(self.x[rows]), self.y[rows])
+
+    def train(self, optimizer: torch.optim.Optimizer, steps: int, *, first: int = 0) -> list[float]:
+        rates = []
+        for t in range(first, first + steps):
+            order = torch.randperm(256, generator=torch.Generator().manual_seed(t // 8))
+            optimizer.zero_grad()
+            self.loss(order[t % 8 * 32 : (t % 8 + 1) * 32]).backward()
+            optimizer.step()
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+        return rates
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_any_bound_above_the_first_rate_trains_alike(base: str) -> None:
+    rates = []
+    for lr in (1.0, 1e3, 1e6):
+        problem = Problem()
+        rates.append(problem.train(Untuned(problem.model.parameters(), lr, base=base), 50))
+    assert rates[0] == rates[1] == rates[2]
+
+
+@pytest.mark.parametrize(("base", "factor"), [("sgd", 1 / 64), ("adam", 1.0)])
+def test_a_loss_in_other_units_trains_alike(base: str, factor: float) -> None:
+    one, other = Problem(), Problem(scale=64.0)
+    rates = one.train(Untuned(one.model.parameters(), 1e9, eps=0, base=base), 200)
+    others = other.train(Untuned(other.model.parameters(), 1e9, eps=0, base=base), 200)
+    assert others == pytest.approx([factor * rate for rate in rates], rel=1e-9)
+    assert one.loss().item() == pytest.approx(other.loss().item() / 64, rel=1e-6)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_it_trains_from_tiny_rates_as_from_its_own(base: str) -> None:
+    losses = []
+    for lr in (1e-6, 1.0):
+        problem = Problem()
+        before = problem.loss().item()
+        optimizer = Untuned(problem.model.parameters(), lr, base=base)
+        problem.train(optimizer, 800)
+        optimizer.eval()
+        losses.append(problem.loss().item() / before)
+    assert max(losses) < min(0.5, 1.5 * min(losses))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_rate_at_its_floor_comes_back(base: str) -> None:
+    problem = Problem()
+    optimizer = Untuned(problem.model.parameters(), base=base)
+    right = problem.train(optimizer, 200)[-1]
+    state = optimizer.param_groups[0]
+    state["lr"].mul_(0.01 / state["relative"])
+    state["relative"].fill_(0.01)
+    floor = float(state["lr"])
+    rates = problem.train(optimizer, 1500, first=200)
+    assert floor < 0.02 * right
+    assert rates[-1] > 5 * floor
+
+
+def test_one_huge_gradient_does_not_freeze_the_rate() -> None:
+    problem = Problem()
+    optimizer = Untuned(problem.model.parameters())
+    problem.train(optimizer, 20)
+    spread = float(optimizer.param_groups[0]["spread"])
+    optimizer._move_rate(torch.tensor(1e20))
+    assert float(optimizer.param_groups[0]["spread"]) < 10 * spread
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_leaves_the_rate_alone(bad: float) -> None:
+    problem = Problem()
+    optimizer = Untuned(problem.model.parameters())
+    rate = problem.train(optimizer, 20)[-1]
+    state = copy.deepcopy(optimizer.state_dict()["param_groups"][0])
+    for p in problem.model.parameters():
+        p.grad = torch.full_like(p, bad)
+    optimizer.step()
+    after = optimizer.state_dict()["param_groups"][0]
+    assert float(after["lr"]) == rate
+    assert all(math.isfinite(after[name]) for name in ("relative", "spread", "weight", "rising"))
+    assert after["spread"] <= state["spread"]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_gradient_of_zeros_from_the_start_changes_nothing(base: str) -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = Untuned([p], base=base)
+    for _ in range(5):
+        p.grad = torch.zeros(3)
+        optimizer.step()
+    assert p.tolist() == [1.0, 1.0, 1.0]
+    assert math.isfinite(optimizer.param_groups[0]["lr"])
+
+
+def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest() -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = Untuned([p])
+    p.grad = torch.ones(3)
+    optimizer.step()
+    rates = []
+    optimizer.param_groups[0]["step"] = 1000
+    for h in (*[1.0] * 50, *[-1.0] * 300, *[1.0] * 300):
+        optimizer._move_rate(torch.tensor(h))
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    assert min(rates[50:350]) == pytest.approx(0.01 * max(rates[:350]))
+    assert rates[-1] > rates[349]
+
+
+def test_a_skipped_step_of_a_grad_scaler_changes_nothing() -> None:
+    """GradScaler does not call `step` where gradients overflow."""
+    problem = Problem()
+    optimizer = Untuned(problem.model.parameters())
+    problem.train(optimizer, 5)
+    before = copy.deepcopy(optimizer.state_dict())
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer.zero_grad()
+    scaler.scale(problem.loss() * math.inf).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    after = optimizer.state_dict()
+    assert after["param_groups"][0]["lr"] == before["param_groups"][0]["lr"]
+    assert after["state"][0]["step"] == before["state"][0]["step"]
+
+
+def test_the_order_of_parameters_does_not_matter() -> None:
+    one, other = Problem(), Problem()
+    rates = one.train(Untuned(one.model.parameters()), 100)
+    others = other.train(Untuned(list(other.model.parameters())[::-1]), 100)
+    assert rates == pytest.approx(others, rel=1e-9)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("way", ["saved", "copied"])
+def test_training_goes_on_bit_for_bit(base: str, way: str) -> None:
+    problem = Problem()
+    optimizer = Untuned(problem.model.parameters(), base=base)
+    problem.train(optimizer, 30)
+    optimizer.eval()
+    if way == "saved":
+        file = io.BytesIO()
+        torch.save((problem.model.state_dict(), optimizer.state_dict()), file)
+        file.seek(0)
+        model_state, optimizer_state = torch.load(file)
+        other = Problem(seed=1)
+        other.x, other.y = problem.x, problem.y
+        other.model.load_state_dict(model_state)
+        again = Untuned(other.model.parameters(), base=base)
+        again.load_state_dict(optimizer_state)
+    else:
+        other, again = copy.deepcopy((problem, optimizer))
+    for each in (optimizer, again):
+        each.train()
+    assert problem.train(optimizer, 30, first=30) == other.train(again, 30, first=30)
+    for p, q in zip(problem.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_group_added_later_trains_at_the_rate_of_all() -> None:
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    optimizer = Untuned([a])
+    for p in (a, b):
+        p.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.add_param_group({"params": [b], "weight_decay": 0.1})
+    optimizer.step()
+    assert optimizer.param_groups[1]["lr"] is optimizer.param_groups[0]["lr"]
+    assert (b < 1).all()
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    optimizer = Untuned([a, b])
+    for _ in range(3):
+        a.grad = torch.ones(2)
+        optimizer.step()
+    optimizer.eval()
+    assert b.tolist() == [1.0, 1.0]
+    assert (a < 1).all()
+
+
+def test_a_closure_runs_once_with_gradients_and_its_loss_is_returned() -> None:
+    problem, calls = Problem(), []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = problem.loss()
+        loss.backward()
+        calls.append(loss)
+        return loss
+
+    optimizer = Untuned(problem.model.parameters())
+    assert optimizer.step(closure) is calls[0]  # type: ignore[arg-type]
+    assert len(calls) == 1
+
+
+def test_sparse_gradients_train() -> None:
+    table = nn.Embedding(5, 3, sparse=True)
+    dense = nn.Embedding(5, 3, _weight=table.weight.detach().clone())
+    optimizers = [Untuned(each.parameters()) for each in (table, dense)]
+    for rows in ([0, 1], [1, 4], [2, 2]):
+        for each, optimizer in zip((table, dense), optimizers, strict=True):
+            optimizer.zero_grad()
+            each(torch.tensor(rows)).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(table.weight, dense.weight)
+
+
+def test_a_step_in_evaluation_mode_is_refused() -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = Untuned([p])
+    optimizer.eval()
+    p.grad = torch.ones(2)
+    with pytest.raises(RuntimeError, match=r"optimizer\.train\(\)"):
+        optimizer.step()
+    assert p.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"lr": math.nan}, "lr=nan"),
+        ({"betas": (0.0, 0.999)}, r"betas\[0\]=0.0"),
+        ({"betas": (0.9, 1.0)}, r"betas\[1\]=1.0"),
+        ({"eps": -1.0}, "eps=-1.0"),
+        ({"weight_decay": math.inf}, "weight_decay=inf"),
+        ({"base": "rmsprop"}, "base='rmsprop' is not one of adam, sgd"),
+    ],
+)
+def test_options_out_of_their_range_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Untuned([nn.Parameter(torch.ones(1))], **options)  # type: ignore[arg-type]
+
+
+def test_groups_and_parameters_that_cannot_be_are_refused_and_leave_nothing() -> None:
+    optimizer = Untuned([nn.Parameter(torch.ones(1))])
+    with pytest.raises(ValueError, match=r"lr=0\.1 in a parameter group"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.1})
+    with pytest.raises(ValueError, match=r"torch\.autocast"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1, dtype=torch.bfloat16))]})
+    assert len(optimizer.param_groups) == 1
