@@ -62,3 +62,15 @@ def test_the_first_step_of_an_epoch_is_all_that_the_rule_hears(untuned: ModuleTy
     rates = untuned.train(problem, rule, epochs=3).rates
     moves = [t for t in range(1, len(rates)) if rates[t] != rates[t - 1]]
     assert moves == [untuned.BATCHES, 2 * untuned.BATCHES]
+
+
+def test_a_memory_keeps_the_rate_where_one_step_loses_it(untuned: ModuleType) -> None:
+    """The same optimizer on the same reshuffled batches with a fifth of the labels random."""
+    problem = untuned.Problem(0.2)
+    short, long = (
+        untuned.train_untuned(problem, optimizer, 60)
+        for optimizer in (untuned.OneStep, untuned.Untuned)
+    )
+    assert short.rates[-1] < 0.2 * max(short.rates)
+    assert long.rates[-1] > 10 * short.rates[-1]
+    assert long.average < 0.1 * short.average
