@@ -305,7 +305,7 @@ def tried_values(entries: Iterable[MethodEntry]) -> dict[str, list[Value]]:
 
 def built_in() -> dict[str, Path]:
     """Return the files of the studies that come with the package, by name."""
-    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"))}
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"), key=lambda each: each.stem)}
 
 
 def find(study: str) -> Path:
