@@ -190,6 +190,7 @@ ADAPT, FREE = "dadaptation", "schedulefree"
 
 CONTENDERS = (
     *sgd("SGD", (12, 24)),
+    Contender("SGD", "Untuned", "ours", own(ours.Untuned, base="sgd"), 36),
     Contender("SGD", "gdtuo", "hypergradients", gdtuo("SGD"), 24, GDTUO, whole=True),
     Contender(
         "SGD", "D-Adaptation", "rate-free", optimizer(f"{ADAPT}:DAdaptSGD", **STILL), 24, ADAPT
@@ -209,6 +210,7 @@ CONTENDERS = (
     *sgd("SGD, Nesterov", (20, 32), **NESTEROV),
     *torch_three("Adam", torch.optim.Adam, 28),
     Contender("Adam", "AdamHD", "ours", own(ours.AdamHD, hypergrad_lr=BETA), 36),
+    Contender("Adam", "Untuned", "ours", own(ours.Untuned), 48),
     Contender("Adam", "published", "hypergradients", own(PublishedAdamHD, hypergrad_lr=BETA), 36),
     Contender("Adam", "gdtuo", "hypergradients", gdtuo("AdamBaydin"), 36, GDTUO, whole=True),
     Contender(

@@ -309,7 +309,7 @@ def picture(correlations: dict[str, list[float]], paths: dict[str, Run], target:
         noise.plot(lags, [law(k) for k in lags], color="black", label="-(1 - k/M) / (M - 1)")
         noise.set(xlabel="lag k in steps", title="Correlation of minibatch noise, M = 14")
         for name, run in paths.items():
-            rate.plot(run.rates, label=name.partition(", ")[2])
+            rate.plot(run.rates, label=name.removeprefix("package, "))
         rate.set(yscale="log", xlabel="step", title="Rate, 20% random labels")
         for axes in (noise, rate):
             axes.legend(loc="best", fontsize=5.5)
