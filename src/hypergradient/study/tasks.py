@@ -76,6 +76,9 @@ class Task:
         return (AUGMENTATIONS[augment] if isinstance(augment, str) else augment)(inputs, generator)
 
 
+NARROWER = 8
+"""What the channels of the tasks named narrow are divided by, for scales that fit a laptop."""
+
 TASKS = {
     "digits-logreg": Task("digits", "mlp", (64, 10), stacked=True),
     "digits-mlp": Task("digits", "mlp", (64, 100, 100, 10), stacked=True),
@@ -96,6 +99,8 @@ TASKS = {
     "character-transformer": Task("characters", "character-transformer", (64, 32, 32, 2, 1)),
     "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
     "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
+    "cifar10-vgg16-narrow": Task("cifar10", "vgg16", (10, NARROWER), "flip-and-crop"),
+    "cifar10-resnet18-narrow": Task("cifar10", "resnet18", (10, NARROWER), "flip-and-crop"),
 }
 """The tasks by name. Adding one here is all it takes."""
 
