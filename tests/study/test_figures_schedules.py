@@ -11,7 +11,7 @@ from scipy import stats
 from hypergradient.study import drawing, figures_grid, figures_schedules, statistics
 from hypergradient.study import statistics_best as best
 from hypergradient.study.gallery import shown
-from hypergradient.study.statistics_pairs import lines, pair
+from hypergradient.study.statistics_pairs import lines, pair, scale_label
 from hypergradient.study.statistics_relative import relative_sensitivity, widths
 from hypergradient.study.tables import Tables
 
@@ -136,6 +136,17 @@ def test_verdicts_pair_by_seed_and_are_tallied() -> None:
         assert (row["lowest"], row["highest"]) == (ratios.min(), ratios.max())
     halves = Tables(tables.runs.filter(pl.col("seed") == 0), tables.epochs)
     assert halves.verdicts["verdict"].unique().to_list() == ["undecided"]
+
+
+def test_the_scale_names_all_lengths_and_narrow_networks() -> None:
+    runs = schedules_tables()[0].head(2).with_columns(scale=pl.lit("laptop"))
+    assert "narrow" not in scale_label(runs)
+    runs = runs.with_columns(
+        epochs=pl.Series([3, 10]), task=pl.Series(["mnist-mlp", "cifar10-vgg16-narrow"])
+    )
+    told = scale_label(runs)
+    assert told.startswith("laptop scale: 3 or 10 epochs, 1 seed")
+    assert told.endswith(", narrow has 1/8 of the channels")
 
 
 def test_every_line_has_its_lowest_point_at_a_ratio_of_1() -> None:

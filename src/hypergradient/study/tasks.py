@@ -76,8 +76,11 @@ class Task:
         return (AUGMENTATIONS[augment] if isinstance(augment, str) else augment)(inputs, generator)
 
 
+NARROW = "-narrow"
+"""How the names of tasks end whose networks have fewer channels, for scales that fit a laptop."""
+
 NARROWER = 8
-"""What the channels of the tasks named narrow are divided by, for scales that fit a laptop."""
+"""What their channels are divided by."""
 
 TASKS = {
     "digits-logreg": Task("digits", "mlp", (64, 10), stacked=True),
@@ -86,6 +89,8 @@ TASKS = {
     "mnist-mlp": Task("mnist", "mlp", (784, 1000, 1000, 10)),
     "cifar10-vgg16": Task("cifar10", "vgg16", augmentation="flip-and-crop"),
     "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
+    f"cifar10-vgg16{NARROW}": Task("cifar10", "vgg16", (10, NARROWER), "flip-and-crop"),
+    f"cifar10-resnet18{NARROW}": Task("cifar10", "resnet18", (10, NARROWER), "flip-and-crop"),
     # Small ones of many kinds, of the study "untuned".
     "noisy-digits-mlp": Task("noisy-digits", "mlp", (64, 100, 100, 10), stacked=True),
     "mnist-mlp-100": Task("mnist", "mlp", (784, 100, 10)),
@@ -99,8 +104,6 @@ TASKS = {
     "character-transformer": Task("characters", "character-transformer", (64, 32, 32, 2, 1)),
     "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
     "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
-    "cifar10-vgg16-narrow": Task("cifar10", "vgg16", (10, NARROWER), "flip-and-crop"),
-    "cifar10-resnet18-narrow": Task("cifar10", "resnet18", (10, NARROWER), "flip-and-crop"),
 }
 """The tasks by name. Adding one here is all it takes."""
 
