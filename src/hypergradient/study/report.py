@@ -123,7 +123,7 @@ def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
     return [
         *((name if count == 1 else f"{name}s", f"{count:,}") for name, count in counts.items()),
         ("diverged", str((runs["status"] == "diverged").sum())),
-        ("CPU minutes", f"{runs['wall_seconds'].sum() / 60:.1f}"),
+        ("minutes in runs", f"{runs['wall_seconds'].sum() / 60:.1f}"),
     ]
 
 
