@@ -11,7 +11,7 @@ from scipy import stats
 from hypergradient.study import drawing, figures_grid, figures_schedules, statistics
 from hypergradient.study import statistics_best as best
 from hypergradient.study.gallery import shown
-from hypergradient.study.statistics_pairs import lines, pair
+from hypergradient.study.statistics_pairs import lines, pair, scale_label
 from hypergradient.study.statistics_relative import relative_sensitivity, widths
 from hypergradient.study.tables import Tables
 
@@ -96,7 +96,8 @@ def test_the_paired_test_is_students(seed: int) -> None:
     assert found["low"] == pytest.approx(10**interval.low)
     assert found["high"] == pytest.approx(10**interval.high)
     worse = "worse" if np.mean(ours) > np.mean(theirs) else "better"
-    assert found["verdict"] == (worse if expected.pvalue < 0.05 else "comparable")
+    clear = expected.pvalue < 0.05 and abs(np.mean(ours - theirs)) > np.log10(1.1)
+    assert found["verdict"] == (worse if clear else "comparable")
     other = best.paired_test(theirs - ours)
     opposite = {"worse": "better", "better": "worse", "comparable": "comparable"}
     assert other["verdict"] == opposite[str(found["verdict"])]
@@ -111,6 +112,9 @@ def test_the_paired_test_is_students(seed: int) -> None:
         ([-1, -1], "better"),
         ([0.5, 0.5, 0.5], "worse"),
         ([1.0, -1.0], "comparable"),
+        ([-0.04, -0.0401], "comparable"),  # certain, but a loss of 0.91 times the rival's
+        ([0.0413, 0.0413], "comparable"),
+        ([0.0415, 0.0415], "worse"),  # 1.1002 times
     ],
 )
 def test_verdicts_at_the_limits(differences: list[float], verdict: str) -> None:
@@ -128,8 +132,21 @@ def test_verdicts_pair_by_seed_and_are_tallied() -> None:
     for row in tables.tally.to_dicts():
         counted = row["better"] + row["comparable"] + row["worse"] + row["undecided"]
         assert counted == row["settings"] == 1
+        ratios = tables.verdicts.filter(metric=row["metric"], rival=row["rival"])["ratio"]
+        assert (row["lowest"], row["highest"]) == (ratios.min(), ratios.max())
     halves = Tables(tables.runs.filter(pl.col("seed") == 0), tables.epochs)
     assert halves.verdicts["verdict"].unique().to_list() == ["undecided"]
+
+
+def test_the_scale_names_all_lengths_and_narrow_networks() -> None:
+    runs = schedules_tables()[0].head(2).with_columns(scale=pl.lit("laptop"))
+    assert "narrow" not in scale_label(runs)
+    runs = runs.with_columns(
+        epochs=pl.Series([3, 10]), task=pl.Series(["mnist-mlp", "cifar10-vgg16-narrow"])
+    )
+    told = scale_label(runs)
+    assert told.startswith("laptop scale: 3 or 10 epochs, 1 seed")
+    assert told.endswith(", narrow has 1/8 of the channels")
 
 
 def test_every_line_has_its_lowest_point_at_a_ratio_of_1() -> None:

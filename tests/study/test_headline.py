@@ -77,12 +77,19 @@ def test_headline_of_schedules_counts_verdicts_and_widths() -> None:
     )
     assert verdicts == (
         "Each at its best, hypergradient descent’s final training loss is against a constant rate "
-        "comparable in 0, better in 1 and worse in 0 of 1 settings; against lr-decay comparable "
-        "in 1, better in 0 and worse in 0 of 1 settings."
+        "comparable in 0, better in 1 and worse in 0 of 1 settings (0.5 times its loss); against "
+        "lr-decay comparable in 1, better in 0 and worse in 0 of 1 settings (1 times its loss)."
     )
     assert widths.startswith("Decades of α₀ within 10 %")
     assert "(lr-decay)" in widths
     assert diverged == "No run diverged."
+
+
+def test_headline_of_verdicts_gives_the_range_of_the_ratios() -> None:
+    tally = {"metric": "train_loss", "rival": "lr-decay", "settings": 3, "undecided": 0}
+    tally |= {"better": 1, "comparable": 1, "worse": 1, "lowest": 0.456, "highest": 2.34}
+    (told,) = headline.verdicts(pl.DataFrame([tally]))
+    assert told.endswith("worse in 1 of 3 settings (0.46 to 2.3 times its loss).")
 
 
 def test_headline_of_tuning_compares_the_first_setting_with_the_best() -> None:

@@ -1,9 +1,11 @@
 """The image tasks: what augmentation may change, and what the models are."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from hypergradient.study import models
+from hypergradient.study import models, tasks
 from hypergradient.study.augment import CROP_PADDING, flip_and_crop
 
 
@@ -81,7 +83,23 @@ def test_resnet18_has_its_well_known_size():
     assert parameters(models.resnet18()) == 11_173_962  # of its CIFAR variant with short cuts
 
 
-@pytest.mark.parametrize("build", [models.vgg16, models.resnet18])
+@pytest.mark.parametrize("network", ["vgg16", "resnet18"])
+def test_narrow_networks_have_the_same_layers_with_an_eighth_of_the_channels(network):
+    wide, narrow = (
+        [*tasks.find(f"cifar10-{network}{narrow}").model(0).parameters()]
+        for narrow in ("", "-narrow")
+    )
+    assert len(wide) == len(narrow)
+    for full, part in zip(wide, narrow, strict=True):
+        assert [a if a in (3, 10) or axis > 1 else a // 8 for axis, a in enumerate(full.shape)] == [
+            *part.shape
+        ]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [models.vgg16, models.resnet18, partial(models.vgg16, 10, 8), partial(models.resnet18, 10, 8)],
+)
 def test_image_models_map_images_to_logits_and_learn_in_all_layers(build):
     torch.manual_seed(0)
     model = build()

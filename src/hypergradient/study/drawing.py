@@ -174,7 +174,7 @@ def panel_axes(
             grid[task, panel] = place
         for place in line[len(panels) :]:
             place.set_visible(False)
-        line[0].set_ylabel("\n".join(textwrap.wrap(task, 26)), parse_math=False)
+        line[0].set_ylabel("\n".join(textwrap.wrap(task, 20)), parse_math=False)
     return figure, grid
 
 

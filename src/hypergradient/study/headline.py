@@ -66,9 +66,11 @@ def verdicts(tally: pl.DataFrame) -> list[str]:
     for row in tally.filter(metric="train_loss").iter_rows(named=True):
         rival = {"constant": "a constant rate"}.get(row["rival"], row["rival"])
         undecided = f", undecided in {row['undecided']}" if row["undecided"] else ""
+        ends = [f"{row[end]:.2g}" for end in ("lowest", "highest") if row[end] is not None]
+        ratios = f" ({' to '.join(dict.fromkeys(ends))} times its loss)" if ends else ""
         parts.append(
             f"against {rival} comparable in {row['comparable']}, better in {row['better']} and "
-            f"worse in {row['worse']}{undecided} of {row['settings']} settings"
+            f"worse in {row['worse']}{undecided} of {row['settings']} settings{ratios}"
         )
     told = "Each at its best, hypergradient descent’s final training loss is"
     return [f"{told} {'; '.join(parts)}."] if parts else []

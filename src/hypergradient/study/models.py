@@ -32,12 +32,16 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def vgg16(classes: int = 10) -> nn.Sequential:
+def vgg16(classes: int = 10, narrower: int = 1) -> nn.Sequential:
     """Return VGG16 for 32 x 32 images: batch norm, dropout, one hidden layer of 512.
 
     As the Torch blog has it (Zagoruyko 2015, http://torch.ch/blog/2015/07/30/cifar.html): dropout
     of 0.3 after the first convolution, of 0.4 after all others not followed by a pooling, and of
     0.5 in the classifier.
+
+    Args:
+        classes: The number of classes.
+        narrower: What the source's widths, of all layers, are divided by; a divisor of 64.
 
     Returns:
         A module from (batch, 3, 32, 32) to logits of shape (batch, classes).
@@ -45,22 +49,23 @@ def vgg16(classes: int = 10) -> nn.Sequential:
     layers: list[nn.Module] = []
     inputs = 3
     for stage in VGG16:
-        for place, outputs in enumerate(stage):
+        for place, width in enumerate(stage):
+            outputs = width // narrower
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
             layers.append(nn.ReLU())
             if place < len(stage) - 1:
-                layers.append(nn.Dropout(0.3 if inputs == 3 else 0.4))  # noqa: PLR2004
+                layers.append(nn.Dropout(0.3 if stage is VGG16[0] else 0.4))
             inputs = outputs
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(
         *layers,
         nn.Flatten(),
         nn.Dropout(),
-        nn.Linear(512, 512),
-        nn.BatchNorm1d(512),
+        nn.Linear(inputs, inputs),
+        nn.BatchNorm1d(inputs),
         nn.ReLU(),
         nn.Dropout(),
-        nn.Linear(512, classes),
+        nn.Linear(inputs, classes),
     )
 
 
@@ -85,19 +90,24 @@ class BasicBlock(nn.Module):
         return nn.functional.relu(self.residual(x) + self.shortcut(x))
 
 
-def resnet18(classes: int = 10) -> nn.Sequential:
+def resnet18(classes: int = 10, narrower: int = 1) -> nn.Sequential:
     """Return ResNet18 for 32 x 32 images: it starts with one 3 x 3 convolution and no pooling.
+
+    Args:
+        classes: The number of classes.
+        narrower: What the source's widths are divided by; a divisor of 64.
 
     Returns:
         A module from (batch, 3, 32, 32) to logits of shape (batch, classes).
     """
-    inputs = RESNET18[0]
+    widths = [width // narrower for width in RESNET18]
+    inputs = widths[0]
     layers: list[nn.Module] = [
         nn.Conv2d(3, inputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(inputs),
         nn.ReLU(),
     ]
-    for stage, outputs in enumerate(RESNET18):
+    for stage, outputs in enumerate(widths):
         layers.append(BasicBlock(inputs, outputs, stride=1 if stage == 0 else 2))
         layers.append(BasicBlock(outputs, outputs, stride=1))
         inputs = outputs

@@ -27,7 +27,7 @@ from hypergradient.study.files import write_whole
 from hypergradient.study.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
 from hypergradient.study.headline import headline
 from hypergradient.study.statistics import LOSSES, NEAR
-from hypergradient.study.statistics_best import LEVEL
+from hypergradient.study.statistics_best import LEVEL, MARGIN
 from hypergradient.study.statistics_convergence import measured
 from hypergradient.study.statistics_pairs import scale_label, symbol
 from hypergradient.study.statistics_relative import WITHIN
@@ -90,6 +90,7 @@ def write_report(
             near=NEAR,
             within=round(100 * (WITHIN - 1)),
             level=LEVEL,
+            margin=MARGIN,
             losses=LOSSES,
             several_tasks=len(tables.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
             measures=MEASURES,
@@ -122,7 +123,7 @@ def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
     return [
         *((name if count == 1 else f"{name}s", f"{count:,}") for name, count in counts.items()),
         ("diverged", str((runs["status"] == "diverged").sum())),
-        ("CPU minutes", f"{runs['wall_seconds'].sum() / 60:.1f}"),
+        ("minutes in runs", f"{runs['wall_seconds'].sum() / 60:.1f}"),
     ]
 
 

@@ -28,7 +28,10 @@ SETTING: Final = ("task", "base", "method", "schedule")
 """What the best configuration is chosen for."""
 
 LEVEL: Final = 0.05
-"""A difference with a smaller p-value is called better or worse, any other one comparable."""
+"""A difference with a smaller p-value, ..."""
+
+MARGIN: Final = 1.1
+"""... and of more than this factor, is called better or worse, any other one comparable."""
 
 _CHOSEN_BY = "train_loss_final"
 
@@ -150,8 +153,8 @@ def verdicts(best: pl.DataFrame) -> pl.DataFrame:
     Returns:
         One row a task, base optimizer, metric and `rival` (the other schedule): `pairs`, the
         geometric mean `ratio` of hypergradient descent's loss to the rival's with its interval
-        `low`, `high`, the p-value `p` and the `verdict`: "better", "worse", "comparable", or
-        "undecided" with fewer than two pairs.
+        `low`, `high`, the p-value `p` and the `verdict`: "better" or "worse" (by `LEVEL` and
+        `MARGIN`), "comparable", or "undecided" with fewer than two pairs.
     """
     finals = best.unpivot(
         [f"{metric}_final" for metric in LOSSES],
@@ -202,22 +205,34 @@ def paired_test(differences: np.ndarray) -> dict[str, float | int | str | None]:
         p = float(2 * stdtr(count - 1, -abs(center) / error))
     else:
         p = 1.0 if center == 0 else 0.0
-    significant = "better" if center < 0 else "worse"
+    clear = p < LEVEL and abs(center) > math.log10(MARGIN)
     return answer | {
         "low": 10 ** (center - half),
         "high": 10 ** (center + half),
         "p": p,
-        "verdict": significant if p < LEVEL else "comparable",
+        "verdict": ("better" if center < 0 else "worse") if clear else "comparable",
     }
 
 
 def tally(table: pl.DataFrame) -> pl.DataFrame:
-    """Count the verdicts: one row a metric and rival, with `settings` in all."""
+    """Count the verdicts: one row a metric and rival.
+
+    Args:
+        table: From `verdicts`.
+
+    Returns:
+        The counts, with `settings` in all, and the `lowest` and the `highest` ratio of the losses.
+    """
     counts = {
         verdict: (pl.col("verdict") == verdict).sum()
         for verdict in ("better", "comparable", "worse", "undecided")
     }
-    return table.group_by("metric", "rival", maintain_order=True).agg(**counts, settings=pl.len())
+    return table.group_by("metric", "rival", maintain_order=True).agg(
+        **counts,
+        settings=pl.len(),
+        lowest=pl.col("ratio").min(),
+        highest=pl.col("ratio").max(),
+    )
 
 
 _TEST = {

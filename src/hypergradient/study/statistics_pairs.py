@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from hypergradient.study.analyse import IDENTITY_SCHEMA, SETTINGS_SCHEMA, STATUS_SCHEMA
+from hypergradient.study.tasks import NARROW, NARROWER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -140,17 +141,23 @@ def scale_label(runs: pl.DataFrame) -> str:
     names = " and ".join(runs["scale"].drop_nulls().unique().sort().to_list())
     seeds = runs["seed"].n_unique()
     caps = complete(runs)["max_steps"].drop_nulls()
-    most = max(runs["epochs"].to_list())
-    length = f"at most {max(caps.to_list()):,} steps" if caps.len() else f"{most} epochs"
-    parts = [length, f"{seeds} seed{'s' * (seeds > 1)}"]
+    most = f"at most {max(caps.to_list()):,} steps" if caps.len() else ""
+    parts = [most or f"{_either(runs, 'epochs')} epochs", f"{seeds} seed{'s' * (seeds > 1)}"]
     for name, shown in (
         ("train_examples", "{} training examples"),
         ("batch_size", "batches of {}"),
     ):
-        counts = runs[name].drop_nulls().unique().sort() if name in runs.columns else ()
-        if len(counts):
-            parts.append(shown.format(" or ".join(f"{count:,}" for count in counts)))
+        if counts := _either(runs, name):
+            parts.append(shown.format(counts))
+    if runs["task"].str.ends_with(NARROW).any():
+        parts.append(f"{NARROW.strip('-')} has 1/{NARROWER} of the channels")
     return f"{names} scale: {', '.join(parts)}"
+
+
+def _either(runs: pl.DataFrame, column: str) -> str:
+    """Return the values of a column of counts in words, or nothing if there are none."""
+    counts = runs[column].drop_nulls().unique().sort() if column in runs.columns else ()
+    return " or ".join(f"{count:,}" for count in counts)
 
 
 def rank_of_base() -> pl.Expr:

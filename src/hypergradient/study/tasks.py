@@ -76,6 +76,12 @@ class Task:
         return (AUGMENTATIONS[augment] if isinstance(augment, str) else augment)(inputs, generator)
 
 
+NARROW = "-narrow"
+"""How the names of tasks end whose networks have fewer channels, for scales that fit a laptop."""
+
+NARROWER = 8
+"""What their channels are divided by."""
+
 TASKS = {
     "digits-logreg": Task("digits", "mlp", (64, 10), stacked=True),
     "digits-mlp": Task("digits", "mlp", (64, 100, 100, 10), stacked=True),
@@ -83,6 +89,8 @@ TASKS = {
     "mnist-mlp": Task("mnist", "mlp", (784, 1000, 1000, 10)),
     "cifar10-vgg16": Task("cifar10", "vgg16", augmentation="flip-and-crop"),
     "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
+    f"cifar10-vgg16{NARROW}": Task("cifar10", "vgg16", (10, NARROWER), "flip-and-crop"),
+    f"cifar10-resnet18{NARROW}": Task("cifar10", "resnet18", (10, NARROWER), "flip-and-crop"),
     # Small ones of many kinds, of the study "untuned".
     "noisy-digits-mlp": Task("noisy-digits", "mlp", (64, 100, 100, 10), stacked=True),
     "mnist-mlp-100": Task("mnist", "mlp", (784, 100, 10)),
