@@ -100,7 +100,7 @@ TASKS = {
     "digits-autoencoder": Task("digits-to-themselves", "mlp", (64, 32, 8, 32, 64), loss=SQUARES),
     "digits-gru": Task("digits", "rows", (8, 32)),
     "mnist1d-cnn": Task("mnist1d", "cnn1d", (25,)),
-    "cifar10-narrow-resnet18": Task("cifar10-part", "narrow-resnet18", (4, 2)),
+    "cifar10-resnet18-tiny": Task("cifar10-part", "narrow-resnet18", (4, 2)),
     "character-transformer": Task("characters", "character-transformer", (64, 32, 32, 2, 1)),
     "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
     "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
