@@ -359,3 +359,27 @@ def test_groups_and_parameters_that_cannot_be_are_refused_and_leave_nothing() ->
     with pytest.raises(ValueError, match=r"torch\.autocast"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1, dtype=torch.bfloat16))]})
     assert len(optimizer.param_groups) == 1
+
+
+def test_inside_torch_compile_it_runs_as_it_is_written() -> None:
+    rates = []
+    for compiled in (False, True):
+        problem = Problem()
+        optimizer = Untuned(problem.model.parameters())
+
+        def train(problem: Problem = problem, optimizer: Untuned = optimizer) -> None:
+            optimizer.zero_grad()
+            problem.loss().backward()
+            optimizer.step()
+
+        run = torch.compile(train, backend="aot_eager") if compiled else train
+        for _ in range(8):
+            run()
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    assert rates[1] == pytest.approx(rates[0], rel=1e-9)
+
+
+def test_sharded_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hypergradient.untuned.is_dtensor", lambda _: True)
+    with pytest.raises(ValueError, match="DistributedDataParallel"):
+        Untuned([nn.Parameter(torch.ones(2))])

@@ -27,6 +27,7 @@ from torch.optim.optimizer import ParamsT
 from hypergradient.gradients import dense_gradient, with_gradient
 from hypergradient.options import Group
 from hypergradient.pieces import HALF, PIECE, pieces
+from hypergradient.sharding import is_dtensor
 
 BASES = ("adam", "sgd")
 TENSORS = (
@@ -138,6 +139,12 @@ class Untuned(Optimizer):
         super().add_param_group(param_group)
         added = self.param_groups[-1]
         for p in added["params"]:
+            if is_dtensor(p):
+                self.param_groups.pop()
+                raise ValueError(
+                    "Untuned does not go with DTensor parameters (FSDP2, tensor parallelism): use "
+                    "AdamHD or SGDHD there, or DistributedDataParallel, which needs nothing"
+                )
             if not p.is_floating_point() or p.dtype.itemsize <= HALF:
                 self.param_groups.pop()
                 raise ValueError(
@@ -169,6 +176,10 @@ class Untuned(Optimizer):
         Raises:
             RuntimeError: the optimizer is in evaluation mode.
         """
+        in_graph = torch.compiler.is_compiling()
+        return _uncompiled(self, closure) if in_graph else self._step(closure)
+
+    def _step(self, closure: Callable[[], float] | None) -> float | None:
         if not self.param_groups[0]["training"]:
             raise RuntimeError(
                 "step() after eval(): the parameters are the average, where no gradient belongs; "
@@ -297,6 +308,10 @@ class Untuned(Optimizer):
             first[name] = self._scalar(first[name])
         for group in self.param_groups:
             group["lr"] = first["lr"]
+
+
+# A graph would hold it wrongly (torch 2.13), so inside torch.compile a step runs as it is written.
+_uncompiled = torch._disable_dynamo(Untuned._step)  # noqa: SLF001
 
 
 def _batches(parts: list[Part]) -> Iterator[list[Part]]:
