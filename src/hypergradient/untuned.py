@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
@@ -311,7 +312,7 @@ class Untuned(Optimizer):
 
 
 # A graph would hold it wrongly (torch 2.13), so inside torch.compile a step runs as it is written.
-_uncompiled = torch._disable_dynamo(Untuned._step)  # noqa: SLF001
+_uncompiled = _disable_dynamo(Untuned._step)
 
 
 def _batches(parts: list[Part]) -> Iterator[list[Part]]:
