@@ -312,7 +312,7 @@ class Untuned(Optimizer):
 
 
 # A graph would hold it wrongly (torch 2.13), so inside torch.compile a step runs as it is written.
-_uncompiled = _disable_dynamo(Untuned._step)
+_uncompiled = _disable_dynamo(Untuned._step)  # noqa: SLF001
 
 
 def _batches(parts: list[Part]) -> Iterator[list[Part]]:
