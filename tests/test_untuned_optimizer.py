@@ -212,6 +212,19 @@ def test_a_gradient_of_zeros_from_the_start_changes_nothing(base: str) -> None:
     assert math.isfinite(optimizer.param_groups[0]["lr"])
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_a_start_without_gradients_does_not_leave_the_first_rate_unbounded(base: str) -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = Untuned([p], base=base)
+    optimizer.step()  # none at all
+    p.grad = torch.zeros(3)
+    optimizer.step()
+    assert float(optimizer.param_groups[0]["lr"]) <= 0.01
+    p.grad = torch.ones(3)
+    optimizer.step()
+    assert (p - 1).abs().max() < 0.1
+
+
 def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest() -> None:
     p = nn.Parameter(torch.ones(3))
     optimizer = Untuned([p])

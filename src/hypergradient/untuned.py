@@ -31,13 +31,8 @@ from hypergradient.pieces import HALF, PIECE, pieces
 from hypergradient.sharding import is_dtensor
 
 BASES = ("adam", "sgd")
-TENSORS = (
-    "lr",
-    "relative",
-    "spread",
-    "weight",
-    "rising",
-)  # the state of the rate, in the first group
+# The state of the rate, in the first group.
+TENSORS = ("lr", "relative", "spread", "weight", "rising")
 
 
 class Part(NamedTuple):
@@ -191,6 +186,8 @@ class Untuned(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         parts = [self._part(group, p) for group in self.param_groups for p in with_gradient(group)]
+        if not parts:
+            return loss
         rate = self.param_groups[0]
         rate["step"] += 1
         if rate["step"] == 1:
@@ -233,7 +230,8 @@ class Untuned(Optimizer):
             u += _inner(direction, direction)
         size = (theta / count).sqrt().clamp(min=self._first)  # all may start at zero
         bound = self._first * size / (u / count).sqrt()
-        rate["lr"].copy_(torch.where(bound.isfinite(), rate["lr"].minimum(bound), rate["lr"]))
+        bound = torch.where(bound.isfinite(), bound, self._first * size)  # no gradient yet
+        rate["lr"].copy_(rate["lr"].minimum(bound))
         rate["weight"].fill_(1.0)
 
     # z, x, y and the move of y
