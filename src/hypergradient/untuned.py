@@ -48,7 +48,9 @@ class Untuned(Optimizer):
 
     Call `optimizer.train()` before training and `optimizer.eval()` before evaluating or saving a
     model: the best parameters are an average x_t, and gradients are taken at another point, y_t
-    (as with other schedule-free optimizers). Give it no learning-rate scheduler.
+    (as with other schedule-free optimizers). Give it no learning-rate scheduler. The running
+    statistics of batch norms are those of y_t: after `eval()`, pass some training batches through
+    the model in its training mode, without gradients, before the model evaluates.
 
     .. math::
         h_t &= -\langle g_t, m_{t-1} \rangle, \quad
