@@ -164,6 +164,22 @@ def test_it_trains_from_tiny_rates_as_from_its_own(base: str) -> None:
 
 
 @pytest.mark.parametrize("base", BASES)
+def test_it_trains_on_clipped_gradients(base: str) -> None:
+    """Clipping bounds every gradient, so the rate has to grow where the descent is plain SGD."""
+    problem = Problem()
+    before = problem.loss().item()
+    optimizer = Untuned(problem.model.parameters(), base=base)
+
+    def clip(*_: object) -> None:
+        nn.utils.clip_grad_norm_(problem.model.parameters(), 1e-3)
+
+    optimizer.register_step_pre_hook(clip)
+    problem.train(optimizer, 800)
+    optimizer.eval()
+    assert problem.loss().item() < 0.5 * before
+
+
+@pytest.mark.parametrize("base", BASES)
 def test_a_rate_at_its_floor_comes_back(base: str) -> None:
     problem = Problem()
     optimizer = Untuned(problem.model.parameters(), base=base)
