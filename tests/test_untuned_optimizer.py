@@ -52,24 +52,25 @@ def by_hand(
             size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
             first = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
             alpha = min(lr, 1e-2 * size / math.sqrt(sum(ui * ui for ui in first) / n))
-        else:
-            h = -sum(gi * mi for gi, mi in zip(g, m, strict=True))
-            most = 100 * spread / (1 - 0.995 ** (t - 2)) if spread > 0 else math.inf
-            spread = 0.995 * spread + 0.005 * min(abs(h), most)
-            mean = spread / (1 - 0.995 ** (t - 1))
-            rising = rising and h >= 0
-            alpha *= math.exp((0.2 if rising else 0.05) * max(-1.0, min(1.0, h / mean)))
-            alpha = max(alpha, 0.01 * largest)
         largest = max(largest, alpha)
         weight = largest**2 * t**3
         total += weight
         c = weight / total
+        h = -alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
         z = [zi - alpha * (ui + decay * yi) for zi, ui, yi in zip(z, u, y, strict=True)]
         x = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
         new = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
-        m = [0.98 * (mi + ni - yi) for mi, ni, yi in zip(m, new, y, strict=True)]
+        m = [0.98 * (mi + (ni - yi) / alpha) for mi, ni, yi in zip(m, new, y, strict=True)]
         y = new
         rates.append(alpha)
+        if t > 1:
+            size = min(abs(h), 100 * spread) if spread > 0 else abs(h)
+            share = max(0.5 * t, min(t - 1, 200))
+            spread += (size - spread) / share
+            rising = rising and h >= 0
+            speed = min(0.05, 10 / t)
+            alpha *= math.exp((0.2 if rising else speed) * max(-1.0, min(1.0, h / spread)))
+            alpha = max(alpha, 0.01 * largest)
     return y, x, rates
 
 
@@ -97,10 +98,11 @@ def test_it_is_its_equations(seed: int, base: str, decay: float, beta: float, lr
         [{"params": [a]}, {"params": [b]}], lr, (beta, 0.99), weight_decay=decay, base=base
     )
     for t in range(1, 41):
+        if t > 1:
+            assert optimizer.param_groups[1]["lr"].item() == pytest.approx(rates[t - 1], rel=1e-9)
         g = torch.tensor(gradient([*a.tolist(), *b.tolist()], t), dtype=torch.float64)
         a.grad, b.grad = g[:1], g[1:]
         optimizer.step()
-        assert optimizer.param_groups[1]["lr"].item() == pytest.approx(rates[t - 1], rel=1e-9)
     assert [*a.tolist(), *b.tolist()] == pytest.approx(y, rel=1e-8, abs=1e-10)
     optimizer.eval()
     assert [*a.tolist(), *b.tolist()] == pytest.approx(x, rel=1e-8, abs=1e-10)
@@ -157,10 +159,31 @@ def test_it_trains_from_tiny_rates_as_from_its_own(base: str) -> None:
         problem = Problem()
         before = problem.loss().item()
         optimizer = Untuned(problem.model.parameters(), lr, base=base)
-        problem.train(optimizer, 800)
+        problem.train(optimizer, 1600)
         optimizer.eval()
         losses.append(problem.loss().item() / before)
     assert max(losses) < min(0.5, 1.5 * min(losses))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_long_training_does_not_lose_what_was_learnt(base: str) -> None:
+    """Where all is learnt every step looks good, and a rate that grew on would kill the network."""
+    torch.manual_seed(0)
+    x, y = torch.randn(256, 16), torch.randint(0, 4, (256,))
+    model = nn.Sequential(
+        nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
+    )
+    optimizer = Untuned(model.parameters(), base=base)
+    late = []
+    for epoch in range(1500):
+        for rows in torch.randperm(256).split(64):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+            loss.backward()
+            optimizer.step()
+        if epoch >= 500:
+            late.append(loss.item())
+    assert max(late) < 0.01
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -241,18 +264,65 @@ def test_a_start_without_gradients_does_not_leave_the_first_rate_unbounded(base:
     assert (p - 1).abs().max() < 0.1
 
 
-def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest() -> None:
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest(
+    kind: Callable[[float], float | Tensor],
+) -> None:
     p = nn.Parameter(torch.ones(3))
     optimizer = Untuned([p])
     p.grad = torch.ones(3)
     optimizer.step()
     rates = []
-    optimizer.param_groups[0]["step"] = 1000
     for h in (*[1.0] * 50, *[-1.0] * 300, *[1.0] * 300):
-        optimizer._move_rate(torch.tensor(h))
+        optimizer._move_rate(kind(h))
         rates.append(float(optimizer.param_groups[0]["lr"]))
     assert min(rates[50:350]) == pytest.approx(0.01 * max(rates[:350]))
     assert rates[-1] > rates[349]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(width=32), max_size=30), st.integers(1, 10_000))
+def test_the_rate_moves_by_numbers_as_by_tensors(hs: list[float], t: int) -> None:
+    rates = []
+    for kind in (float, torch.tensor):
+        optimizer = Untuned([nn.Parameter(torch.ones(3))], 0.1)
+        state = optimizer.param_groups[0]
+        state["step"] = t
+        for h in hs:
+            optimizer._move_rate(kind(h))
+            state["step"] += 1
+        rates.append([float(state[name]) for name in ("lr", "relative", "spread", "weight")])
+    assert rates[0] == pytest.approx(rates[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_c_function_is_the_eager_way(
+    base: str, decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large and odd sizes, strides that are not the usual ones, and a parameter it cannot take."""
+    ends = []
+    for native in (True, False):
+        with monkeypatch.context() as patch:
+            if not native:
+                patch.setattr("hypergradient.native.function", lambda: None)
+            torch.manual_seed(0)
+            params = [
+                nn.Parameter(torch.randn(3, 5)),
+                nn.Parameter(torch.randn(70_001)),
+                nn.Parameter(torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)),
+                nn.Parameter(torch.randn(7, dtype=torch.float64)),
+                nn.Parameter(torch.randn(0)),
+            ]
+            optimizer = Untuned(params, base=base, weight_decay=decay)
+            for _ in range(20):
+                for p in params:
+                    p.grad = 2 * p.detach() + torch.randn(p.shape).to(p)
+                optimizer.step()
+            ends.append((params, float(optimizer.param_groups[0]["lr"])))
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-5)
+    for p, q in zip(ends[0][0], ends[1][0], strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-6)
 
 
 def test_a_skipped_step_of_a_grad_scaler_changes_nothing() -> None:

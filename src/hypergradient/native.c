@@ -1,7 +1,8 @@
 /* A step in two passes over all tensors. Before the rates move: <g_t, u_{t-1}>, and the states' own
    advance, from which u_t follows. After that: theta_t = theta_{t-1} - alpha_t u_t.
+   Untuned's, on an average, is one pass.
 
-   The eager way (products.py, and torch's kernels) is the reference. Sums are of float32 products in
+   The eager way (products.py, untuned.py, and torch's kernels) is the reference. Sums are of float32 products in
    32 lanes over BLOCK elements, then in float64 in the order of memory: they do not depend on the
    number of threads. */
 
@@ -20,7 +21,7 @@ typedef struct {
     const float *grad;
     float *theta;
     float *a, *b; /* memory[0] and memory[1]: u_{t-1} and a buffer, or Adam's m and v */
-    float *alpha; /* element-wise rates, moved by the additive rule; or null */
+    float *alpha; /* element-wise rates, moved by the additive rule; or null; or Untuned's z */
 } Tensor;
 
 typedef struct {
@@ -37,6 +38,12 @@ typedef struct {
     double beta, low, high; /* for element-wise rates */
     double descends, alpha; /* whether theta moves here; the rate, where it is one number */
 } Recipe;
+
+typedef struct {
+    double alpha, c, b, memory;
+    double adam, beta2, scale, eps; /* u_t = g_t / (scale sqrt(v) + eps), or g_t */
+    double decay;
+} Average; /* a recipe of untuned.py, where theta is y, a is m, b is v, and alpha is z */
 
 typedef struct {
     double gu, gg, uu;
@@ -114,7 +121,43 @@ ROW visit(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n, Lanes 
     if (t->alpha && r->descends) descend(t, r, ratio, at, n);
 }
 
-static void descend_block(const Tensor *t, const Recipe *r, int64_t at, int64_t end, Sums *sums) {
+ROW average(const Tensor *t, const Average *r, int adam, int64_t at, int n, float *gm) {
+    const float *g = t->grad + at;
+    float own_u[LANES], *restrict y = t->theta + at, *restrict m = t->a + at;
+    float *restrict z = t->alpha + at;
+    const float alpha = r->alpha, inverse = 1 / r->alpha, c = r->c, memory = r->memory;
+    const float scale = r->scale, eps = r->eps, decay = r->decay;
+    const float of_step = 1 - r->b * (1 - r->c), beta2 = r->beta2, other = 1 - r->beta2;
+    EACH own_u[i] = g[i];
+    if (adam) {
+        float *restrict v = t->b + at;
+        EACH v[i] = beta2 * v[i] + other * (g[i] * g[i]);
+        EACH own_u[i] = g[i] / (sqrtf(v[i]) * scale + eps);
+    }
+    if (decay != 0) EACH own_u[i] += decay * y[i];
+    EACH {
+        float step = -alpha * own_u[i], move = c * (z[i] - y[i]) + of_step * step;
+        gm[i] += g[i] * m[i];
+        z[i] += step;
+        y[i] += move;
+        m[i] = memory * (m[i] + inverse * move);
+    }
+}
+
+static void average_block(const Tensor *t, const void *recipe, int64_t at, int64_t end, Sums *sums) {
+    const Average *r = recipe;
+    float gm[LANES] = {0};
+    double total = 0;
+    const int64_t last = end - LANES;
+    if (r->adam) for (; at <= last; at += LANES) average(t, r, 1, at, LANES, gm);
+    else for (; at <= last; at += LANES) average(t, r, 0, at, LANES, gm);
+    if (at < end) average(t, r, r->adam != 0, at, end - at, gm);
+    for (int i = 0; i < LANES; i++) total += gm[i];
+    sums->gu += total;
+}
+
+static void descend_block(const Tensor *t, const void *recipe, int64_t at, int64_t end, Sums *sums) {
+    const Recipe *r = recipe;
     (void)sums;
     if (t->alpha || !r->descends) return;
     const int64_t last = end - LANES;
@@ -123,7 +166,8 @@ static void descend_block(const Tensor *t, const Recipe *r, int64_t at, int64_t 
     if (at < end) descend(t, r, r->ratio != 0, at, end - at);
 }
 
-static void visit_block(const Tensor *t, const Recipe *r, int64_t at, int64_t end, Sums *sums) {
+static void visit_block(const Tensor *t, const void *recipe, int64_t at, int64_t end, Sums *sums) {
+    const Recipe *r = recipe;
     Lanes lanes = {0};
     double gu = 0, gg = 0, uu = 0;
     const int64_t last = end - LANES;
@@ -141,12 +185,20 @@ static void visit_block(const Tensor *t, const Recipe *r, int64_t at, int64_t en
 }
 
 typedef struct {
+    void (*block)(const Tensor *, const void *recipe, int64_t at, int64_t end, Sums *);
+    size_t recipe; /* its size */
+} Pass;
+
+static const Pass passes[] = {
+    {visit_block, sizeof(Recipe)}, {descend_block, sizeof(Recipe)}, {average_block, sizeof(Average)}};
+
+typedef struct {
+    Pass pass;
     const Tensor *tensors;
-    const Recipe *recipes;
+    const char *recipes;
     const int64_t *first; /* the first chunk of each tensor */
     int64_t count, chunks, next;
     Sums *sums; /* of each chunk */
-    void (*block)(const Tensor *, const Recipe *, int64_t at, int64_t end, Sums *);
 } Job;
 
 static void take_chunks(void *argument) {
@@ -163,15 +215,16 @@ static void take_chunks(void *argument) {
         int64_t at = (k - job->first[low]) * CHUNK;
         int64_t end = t->size - at > CHUNK ? at + CHUNK : t->size;
         Sums sums = {0, 0, 0};
+        const void *recipe = job->recipes + t->recipe * job->pass.recipe;
         for (; at < end; at += BLOCK)
-            job->block(t, job->recipes + t->recipe, at, end - at > BLOCK ? at + BLOCK : end, &sums);
+            job->pass.block(t, recipe, at, end - at > BLOCK ? at + BLOCK : end, &sums);
         job->sums[k] = sums;
     }
 }
 
-/* One pass: the descent if `descends`, else the visit before it, which fills the sums.
+/* One pass of `passes`: 0 is the visit, which fills the sums, 1 the descent, 2 both for Untuned.
    fork(work, argument, threads, 0) runs work in each thread: GOMP_parallel of torch's OpenMP. */
-int make_pass(int descends, int64_t count, const Tensor *tensors, const Recipe *recipes, Sums *sums,
+int make_pass(int pass, int64_t count, const Tensor *tensors, const void *recipes, Sums *sums,
               int threads, void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
     int64_t *first = malloc((count + 1) * sizeof *first), size = 0;
     if (!first) return 1;
@@ -180,8 +233,7 @@ int make_pass(int descends, int64_t count, const Tensor *tensors, const Recipe *
         first[i + 1] = first[i] + (tensors[i].size + CHUNK - 1) / CHUNK;
         size += tensors[i].size;
     }
-    Job job = {tensors, recipes, first, count, first[count], 0, 0,
-               descends ? descend_block : visit_block};
+    Job job = {passes[pass], tensors, recipes, first, count, first[count], 0, 0};
     job.sums = malloc((job.chunks + 1) * sizeof *job.sums);
     if (!job.sums) {
         free(first);

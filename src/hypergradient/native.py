@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from array import array
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-f
 FLOAT = torch.float32
 EPS = torch.finfo(FLOAT).eps
 ROW, RECIPE = 7, 22  # numbers in the structs of native.c
+VISIT, DESCEND, AVERAGE = range(3)  # its passes
 PLAIN = frozenset({Tensor, torch.nn.Parameter})  # subclasses may hold their numbers elsewhere
 
 log = logging.getLogger(__name__)
@@ -45,14 +47,14 @@ class Job:
     """
 
     def __init__(self, visits: list[Visit]) -> None:
-        self._call = None if in_graph() else function()
+        self._usable = usable()
         self._visits: list[Visit] = []
         self._rows: list[int] = []  # the structs of native.c, one after the other
         self._recipes: list[float] = []
         self._rates: list[Tensor] = []  # one a recipe
         self._descending: set[int] = set()
         self.others = visits
-        if self._call is not None:
+        if self._usable:
             self.others = [visit for visit in visits if not self._take(visit)]
 
     def visit(self) -> None:
@@ -62,7 +64,7 @@ class Job:
         """
         if not self._visits:
             return
-        sums = self._pass(descends=False)
+        sums = _pass(VISIT, self._rows, self._recipes)
         for i, visit in enumerate(self._visits):
             pool = visit.pool
             if pool is not None:
@@ -75,7 +77,7 @@ class Job:
         """Move theta, by rates that have moved since the visit."""
         if self._descending:
             self._recipes[RECIPE - 1 :: RECIPE] = map(_number, self._rates)
-            self._pass(descends=True)
+            _pass(DESCEND, self._rows, self._recipes)
             moved = [visit.p for visit in self._visits if self.descends(visit)]
             torch.autograd.graph.increment_version(moved)  # a backward pass may hold them
 
@@ -100,22 +102,73 @@ class Job:
             self._descending.add(id(visit.p))
         return True
 
-    def _pass(self, *, descends: bool) -> list[float]:
-        count = len(self._visits)
-        sums = array("d", bytes(24 * count))
-        numbers = array("q", self._rows), array("d", self._recipes), sums
-        at = [each.buffer_info()[0] for each in numbers]
-        if self._call is None or self._call(descends, count, *at, torch.get_num_threads(), _fork()):
-            raise MemoryError("no memory for the sums of a step")
-        return sums.tolist()
+
+class AverageJob:
+    """The part of a step of `Untuned` that is for the C function."""
+
+    def __init__(self) -> None:
+        self._moved: list[Tensor] = []
+        self._rows: list[int] = []
+        self._recipes: list[float] = []
+        self._last: tuple[float, ...] | None = None
+        self._count = 0  # of recipes
+
+    def take(self, tensors: tuple[Tensor, ...], recipe: tuple[float, ...]) -> bool:
+        """Take (y, g, m, v, z) and the numbers of the struct `Average`, if that can be."""
+        y, g, *_ = tensors
+        pointers = _pointers_of((g, y, *tensors[2:]))
+        if pointers is None:
+            return False
+        if recipe != self._last:
+            self._last = recipe
+            self._recipes += recipe
+            self._count += 1
+        self._rows += (y.numel(), self._count - 1, *pointers)
+        self._moved.append(y)
+        return True
+
+    def descend(self) -> float:
+        """Make the step, and return <g_t, m_{t-1}>."""
+        if not self._moved:
+            return 0.0
+        sums = _pass(AVERAGE, self._rows, self._recipes)
+        torch.autograd.graph.increment_version(self._moved)
+        return math.fsum(sums[::3])
+
+
+def usable() -> bool:
+    """Whether there is a C function, and nothing records what it would do."""
+    return not in_graph() and function() is not None
+
+
+def _pass(which: int, rows: list[int], recipes: list[float]) -> list[float]:
+    count = len(rows) // ROW
+    sums = array("d", bytes(24 * count))
+    numbers = array("q", rows), array("d", recipes), sums
+    at = [each.buffer_info()[0] for each in numbers]
+    if function()(which, count, *at, torch.get_num_threads(), _fork()):
+        raise MemoryError("no memory for the sums of a step")
+    return sums.tolist()
 
 
 def _pointers(visit: Visit) -> list[int] | None:
-    """Where a visit's numbers are, if they are float32, on the CPU, dense and in one order."""
+    """Where a visit's numbers are, or null; None if they are not for the C function."""
     tensors = [visit.grad, visit.p, *visit.memory[:2]]
     if visit.pool is None:
         tensors.append(visit.alpha)
-    size, contiguous, pointers = visit.p.numel(), True, []
+    pointers = _pointers_of(tensors)
+    if pointers is not None:
+        if len(visit.memory) == 1:
+            pointers.insert(3, 0)
+        if visit.pool is not None:
+            pointers.append(0)
+    return pointers
+
+
+def _pointers_of(tensors: Sequence[Tensor]) -> list[int] | None:
+    """Where numbers are, if they are float32, on the CPU, dense and in one order."""
+    grad, p, *_ = tensors
+    size, contiguous, pointers = p.numel(), True, []
     for t in tensors:
         if not (t.dtype is FLOAT and t.is_cpu and type(t) in PLAIN and t.numel() == size):
             return None
@@ -124,12 +177,8 @@ def _pointers(visit: Visit) -> list[int] | None:
             pointers.append(t.data_ptr())
         except RuntimeError:  # a tensor without memory of its own, such as torch.func's
             return None
-    if visit.grad.is_neg() or visit.p.is_inference() or not (contiguous or same_layout(tensors)):
+    if grad.is_neg() or p.is_inference() or not (contiguous or same_layout(tensors)):
         return None
-    if len(visit.memory) == 1:
-        pointers.insert(3, 0)
-    if visit.pool is not None:
-        pointers.append(0)
     return pointers
 
 

@@ -2,17 +2,20 @@
 
 A hypergradient <g_t, u_{t-1}> sees one step. So it is biased where batches are reshuffled, as two
 batches of one epoch have correlated noise, and short-sighted: the rate that is best for the next
-loss is far below the one that is best for training (docs/untuned.md). Both go away with the move
-of about the last 50 steps, m_t, in the place of that of the last one, once the parameters
+loss is far below the one that is best for training (docs/untuned.md). Both go away with the way of
+about the last 50 steps, m_t, in the place of that of the last one, once the parameters
 themselves are an average, which forgives a rate that is too high for any single step.
 
-    alpha_t = alpha_{t-1} exp(eta clip(h_t / E|h|, -1, 1)),     h_t = -<g_t, m_{t-1}>
     z_t     = z_{t-1} - alpha_t u_t,                            u_t = g_t, or Adam's g_t / sqrt(v_t)
     x_t     = (1 - c_t) x_{t-1} + c_t z_t,                      c_t the weight of step t
     y_t     = (1 - b) z_t + b x_t,                              where gradients are taken
-    m_t     = mu (m_{t-1} + y_t - y_{t-1})
+    m_t     = mu (m_{t-1} + (y_t - y_{t-1}) / alpha_t)
+    alpha_{t+1} = alpha_t exp(eta_t clip(h_t / E|h|, -1, 1)),   h_t = -alpha_t <g_t, m_{t-1}>
 
-The last four lines but m are the schedule-free method of Defazio et al. (2024, eq. 1 to 3).
+h_t is minus the derivative of the loss with respect to the logarithm of a rate that all the last
+steps had in common, if directions had been what they were. Steps count in m by their direction: by
+their length, those of a rate that was too high would go on lowering it long after it had fallen.
+The first three lines are the schedule-free method of Defazio et al. (2024, eq. 1 to 3).
 """
 
 import math
@@ -25,6 +28,7 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from hypergradient import native
 from hypergradient.gradients import dense_gradient, with_gradient
 from hypergradient.options import Group
 from hypergradient.pieces import HALF, PIECE, pieces
@@ -36,11 +40,21 @@ TENSORS = ("lr", "relative", "spread", "weight", "rising")
 
 
 class Part(NamedTuple):
-    """A parameter, or a piece of one: its group, its own count of steps, and y, g, z, m and v."""
+    """A parameter, or a piece of one: its group, its own count of steps, and y, g, m, v and z."""
 
     group: Group
     t: int
     tensors: tuple[Tensor, ...]
+
+
+class Plain:
+    """What torch has for tensors, for numbers."""
+
+    exp, isfinite = math.exp, math.isfinite
+
+    @staticmethod
+    def where(condition: bool, one: float, other: float) -> float:
+        return one if condition else other
 
 
 class Untuned(Optimizer):
@@ -53,20 +67,24 @@ class Untuned(Optimizer):
     the model in its training mode, without gradients, before the model evaluates.
 
     .. math::
-        h_t &= -\langle g_t, m_{t-1} \rangle, \quad
-        \alpha_t = \alpha_{t-1} \exp(\eta \,\mathrm{clip}(h_t / E|h|, -1, 1)) \\
         z_t &= z_{t-1} - \alpha_t (u_t + \lambda y_{t-1}), \quad
         x_t = (1 - c_t) x_{t-1} + c_t z_t \\
-        y_t &= (1 - b) z_t + b x_t, \quad m_t = \mu (m_{t-1} + y_t - y_{t-1})
+        y_t &= (1 - b) z_t + b x_t, \quad
+        m_t = \mu (m_{t-1} + (y_t - y_{t-1}) / \alpha_t) \\
+        h_t &= -\alpha_t \langle g_t, m_{t-1} \rangle, \quad
+        \alpha_{t+1} = \alpha_t \exp(\eta_t \,\mathrm{clip}(h_t / E|h|, -1, 1))
 
     u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part.
-    eta is 0.05, and 0.2 until h is negative for the first time. E|h| is a mean over about 200
-    steps, in which an outlier counts for 100 times the mean at most. c_t weights steps by t^3 and
-    by the largest rate so far, squared, which alpha never leaves by more than a factor of 100; so
-    it comes back from anywhere. The first rate is the least of `lr` and 1e-2 rms(theta_0) /
-    rms(u_1). Nothing here has a unit: to scale the loss changes no more than rounding.
+    eta_t is 0.2 until h is negative for the first time, then 0.05, or 10 / t if that is less: a
+    rate may change by as much in every doubling of the training. E|h| is a mean over about 200
+    steps, or half of all if that is more, in which an outlier counts for 100 times the mean at
+    most. c_t weights steps by t^3 and by the largest rate so far, squared, which alpha never leaves
+    by more than a factor of 100; so it comes back from anywhere. The first rate is the least of
+    `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit: to scale the loss changes no
+    more than rounding.
 
-    It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter.
+    It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. Dense float32 parameters
+    on the CPU move in one pass of a C function, all others by functions of torch.
 
     Args:
         params: parameters or parameter groups; all groups share one rate. In float32 or float64;
@@ -77,15 +95,15 @@ class Untuned(Optimizer):
         weight_decay: lambda, decoupled from u_t as in `torch.optim.AdamW`.
         base: "adam" or "sgd".
 
-    The rate is `param_groups[0]["lr"]`, a 0-dim tensor.
+    The rate of the next step is `param_groups[0]["lr"]`, a 0-dim tensor.
 
     Raises:
         ValueError: at construction, for an option out of its range.
         RuntimeError: if `step` is called between `eval()` and `train()`.
 
     Source: the hypergradient is eq. 2 of Baydin et al. (ICLR 2018) with m_{t-1} for their
-    -alpha u_{t-1}; the average is Defazio et al., "The Road Less Scheduled", 2024, eq. 1 to 3.
-    The constants were chosen on five tasks with MNIST and digits (docs/untuned.md).
+    -u_{t-1}; the average is Defazio et al., "The Road Less Scheduled", 2024, eq. 1 to 3.
+    The constants were chosen on six small tasks (docs/untuned.md).
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -103,9 +121,11 @@ class Untuned(Optimizer):
     """
 
     _eta = 0.05  # the most that log alpha moves in a step
+    _slowing = 10.0  # over t, from when on that is less
     _rising_eta = 0.2  # and until h is negative for the first time
     _memory = 0.98  # mu
-    _spread_memory = 0.995
+    _spread = 200.0  # steps that the mean of |h| is over, once there are as many
+    _spread_share = 0.5  # or as a share of all, if that is more
     _outlier = 100.0  # the most that |h| counts for in its mean, relative to that mean
     _floor = 0.01  # of alpha, relative to the largest so far
     _power: float = 3  # of t in the weights of the average
@@ -152,8 +172,7 @@ class Untuned(Optimizer):
         first = self.param_groups[0]
         if added is first:
             first.update(step=0, training=True)
-            numbers = dict.fromkeys(("spread", "weight"), 0.0)
-            numbers.update(dict.fromkeys(("relative", "rising"), 1.0), lr=first["lr"])
+            numbers = {**dict.fromkeys(TENSORS, 1.0), "spread": 0.0, "lr": first["lr"]}
             first.update({name: self._scalar(value) for name, value in numbers.items()})
         added["lr"] = first["lr"]
 
@@ -163,7 +182,7 @@ class Untuned(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move the learning rate, then the parameters.
+        """Move the parameters, then the learning rate.
 
         Args:
             closure: evaluates the model again and returns the loss.
@@ -194,34 +213,38 @@ class Untuned(Optimizer):
         rate["step"] += 1
         if rate["step"] == 1:
             self._bound_first(parts)
-        else:
-            products = [_inner(tensors[1], tensors[3]).to(rate["lr"]) for _, _, tensors in parts]
-            self._move_rate(-sum(products, start=torch.zeros_like(rate["lr"])))
-        for batch in _batches(parts):
-            self._descend(batch)
+        h: float | Tensor
+        h, left = self._descend_natively(parts)
+        for batch in _batches(left):
+            h = h + self._descend(batch)
+        self._move_rate(h)
         return loss
 
-    # alpha_t = alpha_{t-1} exp(eta clip(h_t / E|h|, -1, 1))
+    # alpha_{t+1} = alpha_t exp(eta_t clip(h_t / E|h|, -1, 1))
 
-    def _move_rate(self, h: Tensor) -> None:
-        rate = self.param_groups[0]
-        alpha, relative, spread, weight, rising = (rate[name] for name in TENSORS)
-        t, keep = rate["step"], self._spread_memory
-        h = torch.where(h.isfinite(), h.to(alpha), 0.0)
-        before = spread / (1 - keep ** max(t - 2, 1))
-        most = torch.where(before > 0, self._outlier * before, torch.inf)
-        spread.lerp_(h.abs().minimum(most), 1 - keep)
-        mean = spread / (1 - keep ** (t - 1))
-        c = torch.where(mean > 0, h / mean, 0.0).clamp(-1.0, 1.0)
-        rising.mul_(h >= 0)
-        eta = self._eta + (self._rising_eta - self._eta) * rising
-        moved = relative * torch.exp(eta * c)
-        moved.clamp_(min=self._floor)
-        alpha.mul_(moved / relative)
-        raised = moved.clamp(min=1.0)  # the largest rate over the largest before
-        relative.copy_(moved.clamp(max=1.0))
+    def _move_rate(self, h: float | Tensor) -> None:
+        """Move the rate, in numbers where h is one and in tensors where it is one."""
+        rate, plain = self.param_groups[0], isinstance(h, float)
+        m: Any = Plain if plain else torch
+        state = [rate[name].item() if plain else rate[name] for name in TENSORS]
+        alpha, relative, spread, weight, rising = state
+        t = rate["step"]
+        h = m.where(m.isfinite(h), h, 0.0)
+        size, most = abs(h), self._outlier * spread
+        size = m.where((most > 0) & (size > most), most, size)
+        spread = spread + (size - spread) / max(min(t - 1, self._spread), self._spread_share * t, 1)
+        c = h / m.where(spread > 0, spread, 1.0)
+        c = m.where(c > 1, 1.0, m.where(c < -1, -1.0, c))
+        rising = rising * (h >= 0)
+        eta = min(self._eta, self._slowing / t)
+        moved = relative * m.exp((eta + (self._rising_eta - eta) * rising) * c)
+        moved = m.where(moved < self._floor, self._floor, moved)
+        raised = m.where(moved > 1, moved, 1.0)  # the largest rate over the largest before
         # 1 / c_t = sum of all weights / the last one, for weights t^3 (largest rate)^2
-        weight.mul_(((t - 1) / t) ** self._power / raised**2).add_(1.0)
+        weight = 1 + weight * (t / (t + 1)) ** self._power / raised**2
+        state = [alpha * (moved / relative), moved / raised, spread, weight, rising]
+        for name, number in zip(TENSORS, state, strict=True):
+            rate[name].fill_(number)
 
     def _bound_first(self, parts: list[Part]) -> None:
         rate, count = self.param_groups[0], max(sum(part.tensors[0].numel() for part in parts), 1)
@@ -234,15 +257,44 @@ class Untuned(Optimizer):
         bound = self._first * size / (u / count).sqrt()
         bound = torch.where(bound.isfinite(), bound, self._first * size)  # no gradient yet
         rate["lr"].copy_(rate["lr"].minimum(bound))
-        rate["weight"].fill_(1.0)
 
-    # z, x, y and the move of y
+    # z, x, y and the directions of y
 
-    def _descend(self, batch: list[Part]) -> None:
+    def _descend_natively(self, parts: list[Part]) -> tuple[float, list[Part]]:
+        """Descend where the C function can; return the sum of h, and the other parts."""
+        rate = self.param_groups[0]
+        if not (rate["lr"].is_cpu and native.usable()):
+            return 0.0, parts
+        alpha, c = rate["lr"].item(), 1 / rate["weight"].item()
+        job = native.AverageJob()
+        left = []
+        for part in parts:
+            group, (b, beta2) = part.group, part.group["betas"]
+            adam = group["base"] == "adam"
+            scale = (1 - beta2**part.t) ** -0.5 if adam else 0.0
+            recipe = (
+                alpha,
+                c,
+                b,
+                self._memory,
+                adam,
+                beta2,
+                scale,
+                group["eps"],
+                group["weight_decay"],
+            )
+            if not job.take(part.tensors, recipe):
+                left.append(part)
+        return -alpha * job.descend(), left
+
+    def _descend(self, batch: list[Part]) -> Tensor:
+        """Descend by torch's own functions; return the sum of h."""
         group, rate = batch[0].group, self.param_groups[0]
         t = [part.t for part in batch]
-        y, g, z, m, v = (list(each) for each in zip(*(part.tensors for part in batch), strict=True))
+        y, g, m, v, z = (list(each) for each in zip(*(part.tensors for part in batch), strict=True))
         b, beta2 = group["betas"]
+        gm = torch.stack([_inner(gi, mi) for gi, mi in zip(g, m, strict=True)])
+        h: Tensor = -rate["lr"] * gm.to(rate["lr"]).sum()
         alpha, c = (number.to(y[0].device) for number in (rate["lr"], 1 / rate["weight"]))
         if group["base"] == "adam":
             torch._foreach_mul_(v, beta2)
@@ -262,17 +314,19 @@ class Untuned(Optimizer):
         torch._foreach_mul_(step, 1 - b * (1 - c))
         torch._foreach_add_(move, step)
         torch._foreach_add_(y, move)
+        torch._foreach_mul_(move, 1 / alpha)
         torch._foreach_add_(m, move)
         torch._foreach_mul_(m, self._memory)
+        return h
 
     def _part(self, group: Group, p: Tensor) -> Part:
         state = self.state[p]
         if not state:
-            state.update(step=0, z=p.clone(), moved=torch.zeros_like(p))
+            state.update(step=0, z=p.clone(), directions=torch.zeros_like(p))
             if group["base"] == "adam":
                 state["exp_avg_sq"] = torch.zeros_like(p)
         state["step"] += 1
-        own = state["z"], state["moved"], state.get("exp_avg_sq", p)
+        own = state["directions"], state.get("exp_avg_sq", p), state["z"]
         return Part(group, state["step"], (p, dense_gradient(p), *own))
 
     def _scalar(self, value: float | Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 import math
 
+from torch import Tensor
+
 from hypergradient.untuned import Untuned
 
 
@@ -36,9 +38,33 @@ class EqualWeights(Untuned):
 
 
 class QuickMean(Untuned):
-    """The mean of |h| over ten steps instead of 200, so that the rate moves at full speed."""
+    """The mean of |h| over ten steps, so that the rate moves at full speed."""
 
-    _spread_memory = 0.9
+    _spread = 10.0
+    _spread_share = 0.0
+
+
+class ShortMean(Untuned):
+    """The mean of |h| over 200 steps, however many there have been."""
+
+    _spread_share = 0.0
+
+
+class ByLength(Untuned):
+    """The last steps by their length, and not by their direction."""
+
+    def _move_rate(self, h: float | Tensor) -> None:
+        rate = self.param_groups[0]["lr"]
+        before = rate.clone()
+        super()._move_rate(h)
+        for state in self.state.values():
+            state["directions"].mul_(before / rate)
+
+
+class OneSpeed(Untuned):
+    """No slowing down: at most 0.05 a step for ever."""
+
+    _slowing = math.inf
 
 
 class NoRise(Untuned):
