@@ -26,6 +26,7 @@ SEED = 0
 NOISE = 0.2
 CHARACTERS, WINDOW = 64, 32
 WORDS, WORDS_IN_A_TEXT, TOPICS = 2000, 12, 10
+FREQUENT = 1000
 USERS, ITEMS, RANK, SEEN, HIDDEN = 200, 200, 4, 8000, 2000
 
 
@@ -109,6 +110,18 @@ def words(folder: Path | None) -> Data:
     return split(np.array(x, np.int64), np.array(y, np.int64))
 
 
+def next_words(folder: Path | None) -> Data:
+    """Load the words of ``pages``, each with the one that follows it, as 999 frequent ones and one.
+
+    The network that learns them has parameters for each word, of which few examples touch any.
+    """
+    text = re.findall("[a-z]+", "\n".join(pages()).lower())
+    known = [word for word, _ in Counter(text).most_common(FREQUENT - 1)]
+    number = {word: place for place, word in enumerate(known, 1)}
+    numbers = np.array([number.get(word, 0) for word in text], np.int64)
+    return split(numbers[:-1], numbers[1:])
+
+
 def ratings(folder: Path | None) -> Data:
     """Generate a 200 x 200 matrix of rank 4 with noise of a tenth; a quarter of it is known."""
     generator = np.random.default_rng(SEED)
@@ -160,6 +173,7 @@ SMALL: dict[str, Callable[[Path | None], Data]] = {
     "diabetes": diabetes,
     "characters": characters,
     "words": words,
+    "next-words": next_words,
     "ratings": ratings,
     "mnist1d": mnist1d,
     "cifar10-part": cifar10_part,

@@ -32,7 +32,7 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def vgg16(classes: int = 10, narrower: int = 1) -> nn.Sequential:
+def vgg16(classes: int = 10, narrower: int = 1, dropout: bool = True) -> nn.Sequential:
     """Return VGG16 for 32 x 32 images: batch norm, dropout, one hidden layer of 512.
 
     As the Torch blog has it (Zagoruyko 2015, http://torch.ch/blog/2015/07/30/cifar.html): dropout
@@ -42,10 +42,16 @@ def vgg16(classes: int = 10, narrower: int = 1) -> nn.Sequential:
     Args:
         classes: The number of classes.
         narrower: What the source's widths, of all layers, are divided by; a divisor of 64.
+        dropout: Whether there is any: a few hundred steps are too short for a narrow network to
+            learn in spite of it.
 
     Returns:
         A module from (batch, 3, 32, 32) to logits of shape (batch, classes).
     """
+
+    def dropped(share: float) -> list[nn.Module]:
+        return [nn.Dropout(share)] if dropout else []
+
     layers: list[nn.Module] = []
     inputs = 3
     for stage in VGG16:
@@ -54,17 +60,17 @@ def vgg16(classes: int = 10, narrower: int = 1) -> nn.Sequential:
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
             layers.append(nn.ReLU())
             if place < len(stage) - 1:
-                layers.append(nn.Dropout(0.3 if stage is VGG16[0] else 0.4))
+                layers += dropped(0.3 if stage is VGG16[0] else 0.4)
             inputs = outputs
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(
         *layers,
         nn.Flatten(),
-        nn.Dropout(),
+        *dropped(0.5),
         nn.Linear(inputs, inputs),
         nn.BatchNorm1d(inputs),
         nn.ReLU(),
-        nn.Dropout(),
+        *dropped(0.5),
         nn.Linear(inputs, classes),
     )
 

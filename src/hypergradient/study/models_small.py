@@ -140,6 +140,11 @@ def bag_of_words(words: int, width: int, classes: int) -> nn.Sequential:
     )
 
 
+def word_to_word(words: int, width: int) -> nn.Sequential:
+    """Return an embedding and a linear layer, for (batch,) numbers of words to logits of words."""
+    return nn.Sequential(nn.Embedding(words, width), nn.Linear(width, words))
+
+
 SMALL: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
     "cnn1d": cnn1d,
@@ -148,5 +153,6 @@ SMALL: dict[str, Callable[..., nn.Module]] = {
     "character-transformer": CharacterTransformer,
     "factors": Factors,
     "bag-of-words": bag_of_words,
+    "word-to-word": word_to_word,
 }
 """The models by name."""
