@@ -146,7 +146,7 @@ def test_the_scale_names_all_lengths_and_narrow_networks() -> None:
     )
     told = scale_label(runs)
     assert told.startswith("laptop scale: 3 or 10 epochs, 1 seed")
-    assert told.endswith(", narrow has 1/8 of the channels")
+    assert told.endswith(", narrow has 1/8 of the channels, no dropout")
 
 
 def test_every_line_has_its_lowest_point_at_a_ratio_of_1() -> None:

@@ -150,7 +150,7 @@ def scale_label(runs: pl.DataFrame) -> str:
         if counts := _either(runs, name):
             parts.append(shown.format(counts))
     if runs["task"].str.ends_with(NARROW).any():
-        parts.append(f"{NARROW.strip('-')} has 1/{NARROWER} of the channels")
+        parts.append(f"{NARROW.strip('-')} has 1/{NARROWER} of the channels, no dropout")
     return f"{names} scale: {', '.join(parts)}"
 
 
