@@ -4,7 +4,7 @@
 
 On digits, an MLP 64-100-100-10 and Adam with 14 batches an epoch: the correlation of minibatch
 noise by lag; two signals at constant rates; rules from two starts, with clean labels and with 20%
-random ones. docs/untuned.md explains them and quotes what this prints (a minute of one core).
+random ones. docs/untuned.md explains them and quotes what this prints (two minutes of one core).
 Everything is scalar and slow on purpose.
 """
 
@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from hypergradient import Untuned
 from hypergradient.study import data, drawing
-from hypergradient.study.ablations import OneStep
+from hypergradient.study.ablations import Endless, OneStep
 
 BATCH, BATCHES = 100, 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NOISE = (0.0, 0.2)  # the share of labels drawn at random
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 STARTS = (1e-6, 1.0)
+LONG = 10  # times the epochs: training that has long learnt all there is
 
 
 class Problem:
@@ -310,10 +311,20 @@ def picture(correlations: dict[str, list[float]], paths: dict[str, Run], target:
         noise.set(xlabel="lag k in steps", title="Correlation of minibatch noise, M = 14")
         for name, run in paths.items():
             rate.plot(run.rates, label=name.removeprefix("package, "))
-        rate.set(yscale="log", xlabel="step", title="Rate, 20% random labels")
-        for axes in (noise, rate):
-            axes.legend(loc="best", fontsize=5.5)
+        rate.set(yscale="log", xlabel="step", title="Rate, 20% random labels", ylim=(1e-12, None))
+        noise.legend(loc="lower right", fontsize=5.5)
+        rate.legend(loc="lower left", fontsize=5.5)
         figure.savefig(target, dpi=200)
+
+
+def long_training(problem: Problem, epochs: int) -> None:
+    print(f"{epochs} epochs: final loss, highest of the last three quarters, last rate")
+    runs = {"0.01": train(problem, Constant(1e-2), epochs=epochs)}
+    for optimizer in (Endless, Untuned):
+        runs[optimizer.__name__] = train_untuned(problem, optimizer, epochs)
+    for name, run in runs.items():
+        worst = max(run.losses[len(run.losses) // 4 :])
+        print(f"  {name}: {run.loss:.2g} {worst:.2g} {run.rates[-1]:.2g}", flush=True)
 
 
 def main() -> None:
@@ -357,6 +368,7 @@ def main() -> None:
             name = optimizer.__name__
             print(f"  {name}: {run.loss:.2g} {run.average:.2g} {run.rates[-1]:.2g}", flush=True)
             paths[f"package, {LABELS[name]}"] = run
+        long_training(problem, LONG * arguments.epochs)
     if arguments.picture:
         picture(correlations, paths, arguments.picture)
 

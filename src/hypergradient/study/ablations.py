@@ -67,6 +67,10 @@ class OneSpeed(Untuned):
     _slowing = math.inf
 
 
+class Endless(OneSpeed, ShortMean):
+    """Both: a rate that may grow without end where every step looks good."""
+
+
 class NoRise(Untuned):
     """One speed of the rate from the first step on."""
 
