@@ -15,6 +15,7 @@ hypergradient or Prodigy's distance. States that do not depend on it move on the
     D-Adapt Adam, p g m v s       the distance counts from the next step on: all, write p m v s 36
     D-Adapt SGD,  p g s x0        the same: all, write p s                                      24
     Schedule-Free y z g (and v)   read all, write all but g                               20 (28)
+    Untuned   y z m g (and v)     the rate counts from the next step on: the same         28 (36)
 """
 
 import importlib.util
@@ -190,7 +191,7 @@ ADAPT, FREE = "dadaptation", "schedulefree"
 
 CONTENDERS = (
     *sgd("SGD", (12, 24)),
-    Contender("SGD", "Untuned", "ours", own(ours.Untuned, base="sgd"), 36),
+    Contender("SGD", "Untuned", "ours", own(ours.Untuned, base="sgd"), 28),
     Contender("SGD", "gdtuo", "hypergradients", gdtuo("SGD"), 24, GDTUO, whole=True),
     Contender(
         "SGD", "D-Adaptation", "rate-free", optimizer(f"{ADAPT}:DAdaptSGD", **STILL), 24, ADAPT
@@ -210,7 +211,7 @@ CONTENDERS = (
     *sgd("SGD, Nesterov", (20, 32), **NESTEROV),
     *torch_three("Adam", torch.optim.Adam, 28),
     Contender("Adam", "AdamHD", "ours", own(ours.AdamHD, hypergrad_lr=BETA), 36),
-    Contender("Adam", "Untuned", "ours", own(ours.Untuned), 48),
+    Contender("Adam", "Untuned", "ours", own(ours.Untuned), 36),
     Contender("Adam", "published", "hypergradients", own(PublishedAdamHD, hypergrad_lr=BETA), 36),
     Contender("Adam", "gdtuo", "hypergradients", gdtuo("AdamBaydin"), 36, GDTUO, whole=True),
     Contender(

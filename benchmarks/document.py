@@ -164,9 +164,10 @@ def overhead(part: str, content: dict[str, Any], *_: Any) -> Iterator[str]:
     yield from ("## What the harness costs, and how long a person waits", "")
     yield from (provenance(content, part), "")
     yield (
-        "One epoch of SGD-HD on one thread, one run by itself. *bare* is a training loop with "
-        "nothing but minibatches, forward, backward and step; *epoch* is the harness's, with "
-        "losses, accuracies, rates and two evaluations, recorded in the store. The shares are of "
+        "An epoch of SGD-HD on one thread. *bare* is a training loop with nothing but minibatches, "
+        "forward, backward and step; *epoch* is a quarter of a whole run of four epochs by the "
+        "harness, with losses, accuracies, rates and five evaluations, recorded in the store. The "
+        "shares are of "
         "*epoch*: gathering minibatches and the evaluations are work that any study does; "
         "*the harness* is all that is left over."
     )
