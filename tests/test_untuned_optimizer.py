@@ -240,6 +240,17 @@ def test_a_gradient_that_is_not_finite_leaves_the_rate_alone(bad: float) -> None
     assert after["spread"] <= state["spread"]
 
 
+def test_gradients_that_are_infinite_on_both_sides_leave_the_rate_alone() -> None:
+    params = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizer = Untuned(params)
+    for size in (1.0, 1.0, math.inf):
+        rate = float(optimizer.param_groups[0]["lr"])
+        for p, sign in zip(params, (1, -1), strict=True):
+            p.grad = torch.full((3,), sign * size)
+        optimizer.step()
+    assert float(optimizer.param_groups[0]["lr"]) == rate
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_a_gradient_of_zeros_from_the_start_changes_nothing(base: str) -> None:
     p = nn.Parameter(torch.ones(3))
