@@ -126,18 +126,24 @@ def curves(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
 
 
 def ceilings(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """Ten times the loss before training, per task: `task` and one column a loss.
+    """Where axes end, per task: `task`, one column a loss, and `lr_mean`.
 
-    A loss above that has exploded. How far says nothing, and would flatten the rest of a figure.
+    Ten times the loss before training: a loss above that has exploded. How far says nothing, and
+    would flatten the rest of a figure. The same goes for rates of ten times the highest at which
+    the training loss had not exploded.
     """
     tasks = paired.select("run_id", "task").unique()
-    return (
-        epochs.filter(pl.col("epoch") == 0)
-        .join(tasks, on="run_id")
+    of_tasks = epochs.join(tasks, on="run_id")
+    losses = (
+        of_tasks.filter(pl.col("epoch") == 0)
         .group_by("task")
         .agg(pl.col(loss).median() * 10 for loss in LOSSES)
-        .sort("task")
     )
+    sound = of_tasks.join(losses, on="task").filter(
+        pl.col("train_loss") <= pl.col("train_loss_right")
+    )
+    rates = sound.group_by("task").agg(pl.col("lr_mean").max() * 10)
+    return losses.join(rates, on="task", how="left").sort("task")
 
 
 def width(rates: Sequence[float], losses: Sequence[float | None], limit: float) -> float:
