@@ -11,7 +11,8 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-PIECE = 1 << 17  # elements: half a megabyte of float32; more is no faster by much
+PIECE = 1 << 17  # elements: half a megabyte of float32; more is no faster by much on a CPU,
+LAUNCHED = 1 << 22  # and elsewhere each piece costs launches; 16 MB stay in an accelerator's cache
 HALF = 2  # bytes an element
 
 
@@ -19,8 +20,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield aligned pieces of tensors of one shape; to write to a piece is to write to its tensor.
 
     Where the tensors share a dense memory layout (contiguous, channels_last, ...) pieces are 1-D,
-    of at most `PIECE` elements; otherwise, beside rates of members, which broadcast, and where
-    operations are recorded, the tensors come whole. A 0-dim tensor among larger ones
+    of at most `PIECE` elements on the CPU, `LAUNCHED` elsewhere; otherwise, beside rates of
+    members, which broadcast, and where operations are recorded, the tensors come whole. A 0-dim tensor among larger ones
     comes with every piece. Complex tensors are walked as pairs of reals, as torch's own optimizers
     do.
     """
@@ -34,10 +35,11 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         return
     order = None if cut[0].is_contiguous() else _memory_order(cut[0])
     flat = tuple(_flat(t, order) if t.shape == shape else t for t in tensors)
-    if cut[0].numel() <= PIECE:
+    size = PIECE if cut[0].is_cpu else LAUNCHED
+    if cut[0].numel() <= size:
         yield flat
     else:
-        cuts = (torch.split(t, PIECE) if t.dim() else repeat(t) for t in flat)
+        cuts = (torch.split(t, size) if t.dim() else repeat(t) for t in flat)
         yield from zip(*cuts, strict=False)
 
 
