@@ -104,9 +104,9 @@ ACCELERATOR = """\
 run. Inner products go by pieces of 16 MB, whose temporaries stay in the cache, so that the bytes
 that memory moves are, for each parameter and beside torch's fused step: SGDHD 24 (2.0 times), with
 momentum 28 (1.4), Nesterov 36 (1.8), AdamHD 40 (1.4), AdamWHD 44 (1.6). That takes three to eight
-launches a tensor; for 62 tensors these, at some 5 us, bound the step and not the bytes.
-Nothing is read back to the host. Untuned's 17 passes of `_foreach` functions move 164 bytes, 5.9
-times fused Adam's: it needs a kernel of its own there. `make bench-gpu` measures all but Untuned."""
+launches a tensor; for 62 tensors these, at some 5 us, bound the step and not the bytes. Nothing is
+read back to the host. Untuned's 17 passes of `_foreach` functions move 164 bytes, 5.9 times what
+fused Adam moves: it needs a kernel of its own there. `make bench-gpu` measures all but Untuned."""
 
 
 def peer_rows(rows: dict[str, Any]) -> Iterator[Sequence[str]]:

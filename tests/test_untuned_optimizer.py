@@ -240,6 +240,17 @@ def test_a_gradient_that_is_not_finite_leaves_the_rate_alone(bad: float) -> None
     assert after["spread"] <= state["spread"]
 
 
+@pytest.mark.parametrize(("lr", "size"), [(1e-300, 1.0), (1.0, 1e30)])
+def test_no_first_rate_is_too_small_to_divide_by(lr: float, size: float) -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = Untuned([p], lr, base="sgd")
+    for _ in range(3):
+        p.grad = torch.full((3,), size)
+        optimizer.step()
+    assert torch.isfinite(optimizer.state[p]["directions"]).all()
+    assert float(optimizer.param_groups[0]["lr"]) > 0
+
+
 def test_gradients_that_are_infinite_on_both_sides_leave_the_rate_alone() -> None:
     params = [nn.Parameter(torch.ones(3)) for _ in range(2)]
     optimizer = Untuned(params)

@@ -21,9 +21,9 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
     Where the tensors share a dense memory layout (contiguous, channels_last, ...) pieces are 1-D,
     of at most `PIECE` elements on the CPU, `LAUNCHED` elsewhere; otherwise, beside rates of
-    members, which broadcast, and where operations are recorded, the tensors come whole. A 0-dim tensor among larger ones
-    comes with every piece. Complex tensors are walked as pairs of reals, as torch's own optimizers
-    do.
+    members, which broadcast, and where operations are recorded, the tensors come whole. A 0-dim
+    tensor among larger ones comes with every piece. Complex tensors are walked as pairs of reals,
+    as torch's own optimizers do.
     """
     if tensors[0].is_complex():
         tensors = tuple(as_real(t) for t in tensors)

@@ -35,6 +35,7 @@ from hypergradient.pieces import HALF, PIECE, pieces
 from hypergradient.sharding import is_dtensor
 
 BASES = ("adam", "sgd")
+LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
 # The state of the rate, in the first group.
 TENSORS = ("lr", "relative", "spread", "weight", "rising")
 
@@ -256,7 +257,7 @@ class Untuned(Optimizer):
         size = (theta / count).sqrt().clamp(min=self._first)  # all may start at zero
         bound = self._first * size / (u / count).sqrt()
         bound = torch.where(bound.isfinite(), bound, self._first * size)  # no gradient yet
-        rate["lr"].copy_(rate["lr"].minimum(bound))
+        rate["lr"].copy_(rate["lr"].minimum(bound).clamp(min=LEAST))
 
     # z, x, y and the directions of y
 
@@ -270,19 +271,9 @@ class Untuned(Optimizer):
         left = []
         for part in parts:
             group, (b, beta2) = part.group, part.group["betas"]
-            adam = group["base"] == "adam"
+            adam, decay = group["base"] == "adam", group["weight_decay"]
             scale = (1 - beta2**part.t) ** -0.5 if adam else 0.0
-            recipe = (
-                alpha,
-                c,
-                b,
-                self._memory,
-                adam,
-                beta2,
-                scale,
-                group["eps"],
-                group["weight_decay"],
-            )
+            recipe = (alpha, c, b, self._memory, adam, beta2, scale, group["eps"], decay)
             if not job.take(part.tensors, recipe):
                 left.append(part)
         return -alpha * job.descend(), left

@@ -74,7 +74,7 @@ def _write_cell(axes: Axes, x: int, y: int, cell: dict[str, Any]) -> None:
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
     axes.text(x, y - 0.14, ratio_text(cell["ratio"]), fontsize=5, **style)
     dead = f" †{cell['dead']}" if cell["dead"] else ""
-    axes.text(x, y + 0.24, f"({ratio_text(cell['worst'])}){dead}", fontsize=3.6, **style)
+    axes.text(x, y + 0.24, f"({ratio_text(cell['worst'])}){dead}", fontsize=3.3, **style)
 
 
 def draw_profiles(table: pl.DataFrame, scores: pl.DataFrame, measure: str) -> Figure:
@@ -135,4 +135,6 @@ def ranking(scores: pl.DataFrame, measure: str) -> list[tuple[str, str]]:
 
 def ratio_text(ratio: float) -> str:
     """Return a ratio in few characters."""
+    if ratio >= 1000:  # noqa: PLR2004
+        return f"{ratio:.1e}".replace("e+0", "e").replace(".0e", "e")
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"  # noqa: PLR2004
