@@ -2,9 +2,9 @@
    advance, from which u_t follows. After that: theta_t = theta_{t-1} - alpha_t u_t.
    Untuned's, on an average, is one pass.
 
-   The eager way (products.py, untuned.py, and torch's kernels) is the reference. Sums are of float32 products in
-   32 lanes over BLOCK elements, then in float64 in the order of memory: they do not depend on the
-   number of threads. */
+   The eager way (products.py, untuned.py, and torch's kernels) is the reference. Sums are of
+   float32 products in 32 lanes over BLOCK elements, then in float64 in the order of memory: they
+   do not depend on the number of threads. */
 
 #include <float.h>
 #include <math.h>
@@ -144,7 +144,8 @@ ROW average(const Tensor *t, const Average *r, int adam, int64_t at, int n, floa
     }
 }
 
-static void average_block(const Tensor *t, const void *recipe, int64_t at, int64_t end, Sums *sums) {
+static void average_block(const Tensor *t, const void *recipe, int64_t at, int64_t end,
+                          Sums *sums) {
     const Average *r = recipe;
     float gm[LANES] = {0};
     double total = 0;
@@ -156,7 +157,8 @@ static void average_block(const Tensor *t, const void *recipe, int64_t at, int64
     sums->gu += total;
 }
 
-static void descend_block(const Tensor *t, const void *recipe, int64_t at, int64_t end, Sums *sums) {
+static void descend_block(const Tensor *t, const void *recipe, int64_t at, int64_t end,
+                          Sums *sums) {
     const Recipe *r = recipe;
     (void)sums;
     if (t->alpha || !r->descends) return;
@@ -189,8 +191,9 @@ typedef struct {
     size_t recipe; /* its size */
 } Pass;
 
-static const Pass passes[] = {
-    {visit_block, sizeof(Recipe)}, {descend_block, sizeof(Recipe)}, {average_block, sizeof(Average)}};
+static const Pass passes[] = {{visit_block, sizeof(Recipe)},
+                              {descend_block, sizeof(Recipe)},
+                              {average_block, sizeof(Average)}};
 
 typedef struct {
     Pass pass;

@@ -41,7 +41,7 @@ from hypergradient.study.schedules import DECAY_EPOCHS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ENGINE = 2
+ENGINE = 3
 """The version of the numbers: raised whenever a change makes some run's result different."""
 
 BUILT_IN = Path(__file__).parents[1] / "studies"
