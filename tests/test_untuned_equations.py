@@ -1,0 +1,153 @@
+"""`Untuned` against a scalar loop of its equations, and its two ways to make a step."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hypergradient import Untuned
+
+BASES = ("adam", "sgd")
+
+
+def quadratic(n: int, seed: int) -> tuple[list[list[float]], list[float]]:
+    """A positive definite matrix and a start, as numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    start = torch.randn(n, generator=generator, dtype=torch.float64)
+    return (a @ a.T / n + 0.1 * torch.eye(n)).tolist(), start.tolist()
+
+
+def by_hand(
+    gradient: Callable[[list[float], int], list[float]],
+    theta: list[float],
+    steps: int,
+    *,
+    base: str,
+    lr: float = 1.0,
+    decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> tuple[list[float], list[float], list[float]]:
+    """The equations, a number at a time: y, x, and the rate of each step."""
+    n = len(theta)
+    x, y, z = list(theta), list(theta), list(theta)
+    v, m = [0.0] * n, [0.0] * n
+    alpha, largest, spread, total = lr, 0.0, 0.0, 0.0
+    rates, rising = [], True
+    for t in range(1, steps + 1):
+        g = gradient(y, t)
+        v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
+        u = g
+        if base == "adam":
+            roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
+            u = [gi / root for gi, root in zip(g, roots, strict=True)]
+        if t == 1:
+            size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
+            first = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
+            alpha = min(lr, 1e-2 * size / math.sqrt(sum(ui * ui for ui in first) / n))
+        largest = max(largest, alpha)
+        weight = largest**2 * t**3
+        total += weight
+        c = weight / total
+        h = -alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
+        z = [zi - alpha * (ui + decay * yi) for zi, ui, yi in zip(z, u, y, strict=True)]
+        x = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
+        new = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
+        m = [0.98 * (mi + (ni - yi) / alpha) for mi, ni, yi in zip(m, new, y, strict=True)]
+        y = new
+        rates.append(alpha)
+        if t > 1:
+            size = min(abs(h), 100 * spread) if spread > 0 else abs(h)
+            share = max(0.5 * t, min(t - 1, 200))
+            spread += (size - spread) / share
+            rising = rising and h >= 0
+            speed = min(0.05, 10 / t)
+            alpha *= math.exp((0.2 if rising else speed) * max(-1.0, min(1.0, h / spread)))
+            alpha = max(alpha, 0.01 * largest)
+    return y, x, rates
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 99),
+    base=st.sampled_from(BASES),
+    decay=st.sampled_from((0.0, 0.1)),
+    beta=st.sampled_from((0.5, 0.9)),
+    lr=st.sampled_from((1e-4, 1.0)),
+)
+def test_it_is_its_equations(seed: int, base: str, decay: float, beta: float, lr: float) -> None:
+    matrix, start = quadratic(4, seed)
+    noise = torch.randn(40, 4, generator=torch.Generator().manual_seed(seed)).double().tolist()
+
+    def gradient(theta: list[float], t: int) -> list[float]:
+        rows = [sum(a * b for a, b in zip(row, theta, strict=True)) for row in matrix]
+        return [r + 0.3 * e for r, e in zip(rows, noise[t - 1], strict=True)]
+
+    y, x, rates = by_hand(gradient, start, 40, base=base, lr=lr, decay=decay, betas=(beta, 0.99))
+    a, b = (
+        nn.Parameter(torch.tensor(part, dtype=torch.float64)) for part in (start[:1], start[1:])
+    )
+    optimizer = Untuned(
+        [{"params": [a]}, {"params": [b]}], lr, (beta, 0.99), weight_decay=decay, base=base
+    )
+    for t in range(1, 41):
+        if t > 1:
+            assert optimizer.param_groups[1]["lr"].item() == pytest.approx(rates[t - 1], rel=1e-9)
+        g = torch.tensor(gradient([*a.tolist(), *b.tolist()], t), dtype=torch.float64)
+        a.grad, b.grad = g[:1], g[1:]
+        optimizer.step()
+    assert [*a.tolist(), *b.tolist()] == pytest.approx(y, rel=1e-8, abs=1e-10)
+    optimizer.eval()
+    assert [*a.tolist(), *b.tolist()] == pytest.approx(x, rel=1e-8, abs=1e-10)
+    optimizer.train()
+    assert [*a.tolist(), *b.tolist()] == pytest.approx(y, rel=1e-8, abs=1e-10)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(width=32), max_size=30), st.integers(1, 10_000))
+def test_the_rate_moves_by_numbers_as_by_tensors(hs: list[float], t: int) -> None:
+    rates = []
+    for kind in (float, torch.tensor):
+        optimizer = Untuned([nn.Parameter(torch.ones(3))], 0.1)
+        state = optimizer.param_groups[0]
+        state["step"] = t
+        for h in hs:
+            optimizer._move_rate(kind(h))
+            state["step"] += 1
+        rates.append([float(state[name]) for name in ("lr", "relative", "spread", "weight")])
+    assert rates[0] == pytest.approx(rates[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_c_function_is_the_eager_way(
+    base: str, decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large and odd sizes, strides that are not the usual ones, and a parameter it cannot take."""
+    ends = []
+    for native in (True, False):
+        with monkeypatch.context() as patch:
+            if not native:
+                patch.setattr("hypergradient.native.function", lambda: None)
+            torch.manual_seed(0)
+            params = [
+                nn.Parameter(torch.randn(3, 5)),
+                nn.Parameter(torch.randn(70_001)),
+                nn.Parameter(torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)),
+                nn.Parameter(torch.randn(7, dtype=torch.float64)),
+                nn.Parameter(torch.randn(0)),
+            ]
+            optimizer = Untuned(params, base=base, weight_decay=decay)
+            for _ in range(20):
+                for p in params:
+                    p.grad = 2 * p.detach() + torch.randn(p.shape).to(p)
+                optimizer.step()
+            ends.append((params, float(optimizer.param_groups[0]["lr"])))
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-5)
+    for p, q in zip(ends[0][0], ends[1][0], strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-6)
