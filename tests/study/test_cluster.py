@@ -301,10 +301,13 @@ def test_a_worker_that_is_of_no_use_says_why(own, tmp_path):
 
 def test_a_task_that_is_handed_out_twice_trains_nothing_twice(study_file, tmp_path):
     """Its training process may be killed, and leaves when the command ends."""
-    run, store = spec.load(study_file(epochs=400)).runs()[0], Store(tmp_path / "out")
+    run, store = spec.load(study_file(epochs=800)).runs()[0], Store(tmp_path / "out")
     ledger, order = Ledger(store, [run]), trainer.Order(store, checkpoint_seconds=0.1)
     store.folder.mkdir()
     with order.stands(), ThreadPoolExecutor(1) as hand:
+        for _ in range(2):  # both are there, or the first may be done before the second has begun
+            trainer._free.append(trainer.Trainer(order))
+            trainer._free[-1].train([])
         task = hand.submit(trainer.train, [run], order)
         wait_until((store.folder_of(run) / "checkpoint.pt").exists)
         trainer.train([run], order)  # at the same time: the other has the lock
