@@ -314,6 +314,7 @@ def test_a_task_that_is_handed_out_twice_trains_nothing_twice(study_file, tmp_pa
         assert not store.finished(run)
         for process in multiprocessing.active_children():
             process.kill()
+            process.join()  # until then it seems to be alive
         task.result()
         assert not store.finished(run)
         trainer.train([run], order)
