@@ -56,14 +56,14 @@ def test_a_loss_in_other_units_trains_alike(base: str, factor: float) -> None:
     assert one.loss().item() == pytest.approx(other.loss().item() / 64, rel=1e-6)
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_it_trains_from_tiny_rates_as_from_its_own(base: str) -> None:
+@pytest.mark.parametrize(("base", "steps"), [("adam", 800), ("sgd", 1600)])
+def test_it_trains_from_tiny_rates_as_from_its_own(base: str, steps: int) -> None:
     losses = []
     for lr in (1e-6, 1.0):
         problem = Problem()
         before = problem.loss().item()
         optimizer = Untuned(problem.model.parameters(), lr, base=base)
-        problem.train(optimizer, 1600)
+        problem.train(optimizer, steps)
         optimizer.eval()
         losses.append(problem.loss().item() / before)
     assert max(losses) < min(0.5, 1.5 * min(losses))

@@ -218,3 +218,18 @@ def test_published_numbers_are_joined_by_setting_and_epoch() -> None:
         ("SGD-HD", "valid_loss", 3),
     ]
     assert table["ratio"].to_list() == pytest.approx([1.0, 0.5, 0.5, 0.25])
+
+
+def test_axes_end_where_no_run_had_exploded_yet():
+    paired = pl.DataFrame({"run_id": ["a", "b"], "task": ["t", "t"]})
+    epochs = pl.DataFrame(
+        {
+            "run_id": ["a", "a", "b", "b"],
+            "epoch": [0, 1, 0, 1],
+            "train_loss": [2.0, 1.0, 2.0, None],
+            "valid_loss": [3.0, 1.0, 3.0, None],
+            "lr_mean": [0.1, 0.2, 0.1, 1e20],
+        }
+    )
+    row = statistics.ceilings(paired, epochs).row(0, named=True)
+    assert row == {"task": "t", "train_loss": 20.0, "valid_loss": 30.0, "lr_mean": 2.0}
