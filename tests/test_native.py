@@ -16,7 +16,7 @@ from torch import Tensor
 from cases import BETAS, CASES, LR, Case, give, grouped, parameters, problem
 from hypergradient import SGDHD, AdamHD, AdamWHD, native, products
 from hypergradient.pools import Pool
-from hypergradient.visits import Visit
+from hypergradient.visits import Batches, Update
 from test_laws_reference import TOLERANCE, follow, loses_pauses
 
 needs_compiler = pytest.mark.skipif(native.function() is None, reason="no C compiler here")
@@ -53,12 +53,12 @@ def test_eager_float32_equals_scalar_loops(case: Case, rule: str, granularity: s
 @pytest.mark.parametrize("case", CASES, ids=str)
 @torch.no_grad()
 def test_sums_and_kept_directions_are_the_eager_ones(case: Case) -> None:
-    by_c, eagerly = visits_alone(trained(case)), trained(case)
+    by_c, eagerly = alone(trained(case)), alone(trained(case))
     visit(by_c)
-    for ours, wanted in zip(by_c, eagerly, strict=True):
-        products._visit(wanted)
-        gu, gg, uu = totals(ours)
-        eager_gu, eager_gg, eager_uu = totals(wanted)
+    for (update, (ours,)), (eager_update, (wanted,)) in zip(by_c, eagerly, strict=True):
+        products._visit(eager_update, wanted)
+        gu, gg, uu = totals(update)
+        eager_gu, eager_gg, eager_uu = totals(eager_update)
         assert abs(gu - eager_gu) <= 1e-6 * (gg * uu) ** 0.5
         assert (gg, uu) == pytest.approx((eager_gg, eager_uu), rel=1e-6)
         for kept, eager_kept in zip(ours.memory, wanted.memory, strict=True):
@@ -71,12 +71,12 @@ def test_sums_and_kept_directions_are_the_eager_ones(case: Case) -> None:
 @torch.no_grad()
 def test_rates_of_elements_are_the_eager_ones(case: Case, bounds: Any) -> None:
     options = {"granularity": "element", "rule": "additive", "lr_bounds": bounds}
-    by_c, eagerly = visits_alone(trained(case, **options)), trained(case, **options)
-    for each in (*by_c, *eagerly):
+    by_c, eagerly = alone(trained(case, **options)), alone(trained(case, **options))
+    for _, (each,) in (*by_c, *eagerly):
         each.grad.view(-1)[:1] = torch.inf  # these rates stay where they are
     visit(by_c)
-    for ours, wanted in zip(by_c, eagerly, strict=True):
-        products._visit(wanted)
+    for (_, (ours,)), (update, (wanted,)) in zip(by_c, eagerly, strict=True):
+        products._visit(update, wanted)
         torch.testing.assert_close(ours.alpha, wanted.alpha, rtol=3e-7, atol=1e-9)
 
 
@@ -122,10 +122,9 @@ def whole(optimizer: Any) -> bool:
     """Whether theta is moved by the C function wherever a rate may move, and only there."""
     with torch.no_grad():
         for group in optimizer.param_groups:
-            visits = optimizer._visits(group, {})
-            job = native.Job(visits)
-            moves = {job.descends(each) for each in visits}
-            if moves != {group["hypergrad_lr"] != 0}:
+            batches = optimizer._batches(group, {})
+            left = native.Job(batches).left
+            if left != ([] if group["hypergrad_lr"] else batches):
                 return False
     return True
 
@@ -147,24 +146,28 @@ def assert_equal_to_rounding(ours: dict[str, Tensor], wanted: dict[str, Tensor])
         torch.testing.assert_close(t, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
-def visits_alone(visits: list[Visit]) -> list[Visit]:
-    """Visits in which states do not advance."""
-    return [each._replace(advance=None) for each in visits]
+def alone(batches: Batches) -> Batches:
+    """Each visit with a pool of its own, and states that do not advance."""
+    return [
+        (update._replace(advance=None, pool=update.pool and Pool(norms=True)), [each])
+        for update, visits in batches
+        for each in visits
+    ]
 
 
-def visit(visits: list[Visit]) -> native.Job:
-    job = native.Job(visits)
+def visit(batches: Batches) -> native.Job:
+    job = native.Job(batches)
     assert job.others == []  # all of them are for the C function
     job.visit()
     return job
 
 
-def totals(visit: Visit) -> list[Any]:
-    assert visit.pool is not None
-    return visit.pool.totals()
+def totals(update: Update) -> list[Any]:
+    assert update.pool is not None
+    return update.pool.totals()
 
 
-def trained(case: Case, **options: Any) -> list[Visit]:
+def trained(case: Case, **options: Any) -> Batches:
     """The visits of the step after two steps."""
     generator = torch.Generator().manual_seed(5)
 
@@ -179,8 +182,8 @@ def trained(case: Case, **options: Any) -> list[Visit]:
             p.grad = g
         if step < 2:
             optimizer.step()
-    visits: list[Visit] = optimizer._visits(optimizer.param_groups[0], {})
-    return [visit._replace(pool=visit.pool and Pool(norms=True)) for visit in visits]
+    batches: Batches = optimizer._batches(optimizer.param_groups[0], {})
+    return batches
 
 
 @needs_compiler
@@ -191,10 +194,10 @@ def test_numbers_of_threads_do_not_matter() -> None:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            visits = trained(CASES[0])
-            job = visit(visits)
-            job.descend()
-            seen.append([(totals(each), each.p.tolist()) for each in visits])
+            batches = trained(CASES[0])
+            visit(batches).descend()
+            (update, visits) = batches[0]
+            seen.append([totals(update), *(each.p.tolist() for each in visits)])
     finally:
         torch.set_num_threads(before)
     assert seen[0] == seen[1] == seen[2]
@@ -249,8 +252,8 @@ def test_what_it_cannot_do_is_left_to_the_eager_way() -> None:
         theta.grad = torch.ones_like(theta, memory_format=torch.contiguous_format)
         optimizer = SGDHD([theta], **options)
         with torch.no_grad():
-            visits = optimizer._visits(optimizer.param_groups[0], {})
-            assert native.Job(visits).others == visits, name
+            batches = optimizer._batches(optimizer.param_groups[0], {})
+            assert native.Job(batches).others == batches, name
 
 
 @pytest.mark.usefixtures("cache_folder")

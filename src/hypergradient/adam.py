@@ -140,18 +140,20 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             state["max_exp_avg_sq"] = torch.zeros_like(p)
         return state
 
-    def _memory(self, group: Group, p: Tensor, state: State) -> list[Tensor]:
-        second = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
-        return [state["exp_avg"], state[second]]
+    def _memory(self, group: Group) -> tuple[str, ...]:
+        return "exp_avg", "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
 
-    def _direction(self, group: Group, state: State) -> Direction:
-        return self._ratio(group, plain(state["step"]))
+    def _stage(self, state: State) -> Number:
+        return plain(state["step"])
 
-    def _advance(self, group: Group, state: State) -> Advance | None:
+    def _direction(self, group: Group, stage: Number) -> Direction:
+        return self._ratio(group, stage)
+
+    def _advance(self, group: Group, stage: Number) -> Advance | None:
         if group["amsgrad"]:
             return None
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        after = self._ratio(group, plain(state["step"]) + 1)
+        after = self._ratio(group, stage + 1)
         return Advance((1 - beta1, beta1, 0.0), (1 - beta2, beta2), after)
 
     def _ratio(self, group: Group, step: Number) -> Ratio:

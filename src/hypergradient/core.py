@@ -5,9 +5,9 @@
     theta_t = theta_{t-1} - alpha_t u_t        by a C function or by torch's own kernels
 
 Each optimizer of this package is torch's own class with the `step` below. It says four things of
-its update: the state in which u_0 = 0 (`_init_state`), the tensors that u_{t-1} follows from
-(`_memory`, and `_kept` if u_t is written there), how (`_direction`), and how theta and the states
-move: by a kernel of torch (`_apply`), and where the states may move ahead of theta (`_advance`).
+its update: the state in which u_0 = 0 (`_init_state`), what u_{t-1} follows from (`_memory`, and
+`_kept` if u_t is written there; `_stage`), how (`_direction`), and how theta and the states move:
+by a kernel of torch (`_apply`), and where the states may move ahead of theta (`_advance`).
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -21,12 +21,12 @@ from hypergradient.gradients import dense_gradient, effective, gradient_of, with
 from hypergradient.keeper import RateKeeper, State
 from hypergradient.options import Group
 from hypergradient.pieces import HALF, as_real, in_graph, same_layout
-from hypergradient.pools import Pool, move, plain
+from hypergradient.pools import Number, Pool, move, plain
 from hypergradient.products import visit_all
 from hypergradient.rate import alpha_of
 from hypergradient.rules import RULES
 from hypergradient.sharding import Ranks, ranks_of
-from hypergradient.visits import Advance, Direction, Visit, last
+from hypergradient.visits import Advance, Batches, Direction, Update, Visit, last
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
@@ -58,32 +58,42 @@ class HypergradientOptimizer(RateKeeper):
         ranks = ranks_of(self)
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
             pools: dict[Hashable, Pool] = {}
-            visits = [self._visits(group, pools, ranks) for group in self.param_groups]
-            job = visit_all([visit for of_group in visits for visit in of_group])
+            batches: Batches = []
+            for group in self.param_groups:
+                batches += self._batches(group, pools, ranks)
+            job = visit_all(batches)
             if ranks is not None:
                 self._total(pools, ranks)
             self._move_rates(pools)
             job.descend()
-            for group, of_group in zip(self.param_groups, visits, strict=True):
-                left = [visit for visit in of_group if not job.descends(visit)]
+            for group in self.param_groups if job.left else ():
+                left = [v for update, visits in job.left if update.group is group for v in visits]
                 if left:
                     self._descend(group, left)
         return loss
 
     # What an update says of itself.
 
-    def _memory(self, group: Group, p: Tensor, state: State) -> list[Tensor]:
-        """The parameter-shaped tensors that u_{t-1} follows from."""
+    def _memory(self, group: Group) -> tuple[str, ...]:
+        """The states, shaped like the parameter, that u_{t-1} follows from."""
         raise NotImplementedError
 
-    def _direction(self, group: Group, state: State) -> Direction:
+    def _absent(self, state: State, name: str, p: Tensor) -> Tensor:
+        """What stands for one of `_memory` that a state has not."""
+        raise KeyError(name)
+
+    def _stage(self, state: State) -> Number:
+        """What else of a state u_{t-1} and u_t follow from: parameters at one stage move alike."""
+        raise NotImplementedError
+
+    def _direction(self, group: Group, stage: Number) -> Direction:
         """A function of aligned pieces, (theta_{t-1}, alpha_{t-1}, *memory) -> u_{t-1}."""
         raise NotImplementedError
 
     def _kept(self, group: Group) -> tuple[float, float] | None:
         """(a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is to be kept so."""
 
-    def _advance(self, group: Group, state: State) -> Advance | None:
+    def _advance(self, group: Group, stage: Number) -> Advance | None:
         """How the states advance to u_t; None where that takes alpha_t, or torch's kernel."""
 
     def _apply(
@@ -94,42 +104,64 @@ class HypergradientOptimizer(RateKeeper):
 
     # h_t = <g_t, u_{t-1}>
 
-    def _visits(
+    def _batches(
         self, group: Group, pools: dict[Hashable, Pool], ranks: Ranks | None = None
-    ) -> list[Visit]:
+    ) -> Batches:
         """Prepare the visits to a group's parameters, and the pools for their inner products."""
         if group["differentiable"]:
             self._renew(group)
-        visits = []
-        norms = any(RULES[each["rule"]].normalized for each in self.param_groups)
-        own_rates = group["granularity"] in ("tensor", "element", "member")
-        plain_product = group["product"] == "gradient"
-        unnamed = group["foreach"] is None and group["fused"] is None
-        ahead = unnamed and not (plain_product or in_graph())
-        alpha, kept = alpha_of(group), (1.0, 0.0) if plain_product else self._kept(group)
-        for p in with_gradient(group):
-            grad, state = gradient_of(p), self.state[p]
-            self._refuse(group, p, grad)
+        names = self._memory(group)
+        if group["product"] == "gradient":
+            names = ("gradient", *names)
+        granularity, alpha = group["granularity"], alpha_of(group)
+        own_rates = granularity in ("tensor", "element", "member")
+        own_pools = granularity == "tensor" or ranks is not None
+        batches: Batches = []
+        at: Number | None = None
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
+                continue
+            sparse = grad.is_sparse
+            if sparse or group["fused"]:
+                self._refuse(group, p, grad)
+                grad = dense_gradient(p)
+            state = self.state[p]
             if not state:
                 state.update(self._initial(group, p))
-            memory, direction = self._memory(group, p, state), self._direction(group, state)
-            if plain_product:
-                memory, direction = [state["gradient"], *memory], last
-            dense = not grad.is_sparse
-            advance = self._advance(group, state) if ahead and dense and p.is_cpu else None
+            memory = [state[n] if n in state else self._absent(state, n, p) for n in names]
             if own_rates:
                 alpha = self.rate(group, p)
-            key = _pool_of(group, p)
-            if ranks is not None and key is not None and not ranks.counts(group, p):
-                key = "counted by another rank"
-            pool = None if key is None else pools.get(key)
-            if pool is None and key is not None:
-                pool = pools[key] = Pool(norms)
-            grad, step = grad if dense else dense_gradient(p), state.get("step")
-            visits.append(
-                Visit(group, p, grad, alpha, pool, memory, direction, kept, advance, step)
-            )
-        return visits
+            stage = self._stage(state)
+            if at is None or own_pools or sparse or isinstance(stage, Tensor) or stage != at:
+                visits: list[Visit] = []
+                batches.append((self._update(group, p, stage, pools, ranks), visits))
+                at = stage
+            visits.append(Visit(p, grad, alpha, memory, state.get("step")))
+        return batches
+
+    def _update(
+        self,
+        group: Group,
+        p: Tensor,
+        stage: Number,
+        pools: dict[Hashable, Pool],
+        ranks: Ranks | None,
+    ) -> Update:
+        """Say how a parameter moves, and others of its pool and at its stage."""
+        key = _pool_of(group, p)
+        if ranks is not None and key is not None and not ranks.counts(group, p):
+            key = "counted by another rank"
+        pool = None if key is None else pools.get(key)
+        if pool is None and key is not None:
+            norms = any(RULES[each["rule"]].normalized for each in self.param_groups)
+            pool = pools[key] = Pool(norms)
+        if group["product"] == "gradient":
+            return Update(group, pool, last, (1.0, 0.0), None)
+        unnamed = group["foreach"] is None and group["fused"] is None
+        ahead = unnamed and p.is_cpu and not (gradient_of(p).is_sparse or in_graph())
+        advance = self._advance(group, stage) if ahead else None
+        return Update(group, pool, self._direction(group, stage), self._kept(group), advance)
 
     # alpha_t = rule(alpha_{t-1}, h_t, beta)
 
@@ -236,7 +268,9 @@ def _pool_of(group: Group, p: Tensor | None) -> Hashable:
     granularity: str = group["granularity"]
     if granularity in ("group", "member"):
         return id(group)
-    return {"global": "global", "tensor": p, "element": None}[granularity]
+    if granularity == "tensor":
+        return p
+    return None if granularity == "element" else granularity
 
 
 def _may_fuse(group: Group) -> bool:

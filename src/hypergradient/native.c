@@ -4,15 +4,16 @@
 
    The eager way (products.py, untuned.py, and torch's kernels) is the reference. Sums are of
    float32 products in 32 lanes over BLOCK elements, then in float64 in the order of memory: they
-   do not depend on the number of threads. */
+   do not depend on the number of threads, and are those of a recipe's tensors together. */
 
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-/* A row of LANES elements goes through all of a pass at once; CHUNK is what a thread takes. */
-enum { LANES = 32, BLOCK = 1024, CHUNK = 32 * BLOCK };
+/* A row of LANES elements goes through all of a pass at once. What a thread takes at once is a
+   chunk: a part in PARTS of all elements, of LEAST to MOST (1 MB: less slows memory down). */
+enum { LANES = 32, BLOCK = 1024, PARTS = 64, LEAST = 32 * BLOCK, MOST = 256 * BLOCK };
 #define EACH for (int i = 0; i < n; i++)
 #define ROW static inline __attribute__((always_inline)) void /* to be vectorized at n = LANES */
 
@@ -200,14 +201,16 @@ typedef struct {
     const Tensor *tensors;
     const char *recipes;
     const int64_t *first; /* the first chunk of each tensor */
-    int64_t count, chunks, next;
-    Sums *sums; /* of each chunk */
+    int64_t count, chunk, chunks, next; /* chunk is the size of one */
+    int backward; /* to find in the cache what the pass before it went through last */
+    Sums *sums;   /* of each chunk */
 } Job;
 
 static void take_chunks(void *argument) {
     Job *job = argument;
     int64_t k;
     while ((k = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->chunks) {
+        if (job->backward) k = job->chunks - 1 - k;
         int64_t low = 0, high = job->count; /* the tensor that chunk k is of */
         while (high - low > 1) {
             int64_t middle = (low + high) / 2;
@@ -215,8 +218,8 @@ static void take_chunks(void *argument) {
             else high = middle;
         }
         const Tensor *t = job->tensors + low;
-        int64_t at = (k - job->first[low]) * CHUNK;
-        int64_t end = t->size - at > CHUNK ? at + CHUNK : t->size;
+        int64_t at = (k - job->first[low]) * job->chunk;
+        int64_t end = t->size - at > job->chunk ? at + job->chunk : t->size;
         Sums sums = {0, 0, 0};
         const void *recipe = job->recipes + t->recipe * job->pass.recipe;
         for (; at < end; at += BLOCK)
@@ -231,25 +234,26 @@ int make_pass(int pass, int64_t count, const Tensor *tensors, const void *recipe
               int threads, void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
     int64_t *first = malloc((count + 1) * sizeof *first), size = 0;
     if (!first) return 1;
+    for (int64_t i = 0; i < count; i++) size += tensors[i].size;
+    int64_t chunk = size / PARTS / BLOCK * BLOCK;
+    chunk = chunk < LEAST ? LEAST : chunk > MOST ? MOST : chunk;
     first[0] = 0;
-    for (int64_t i = 0; i < count; i++) {
-        first[i + 1] = first[i] + (tensors[i].size + CHUNK - 1) / CHUNK;
-        size += tensors[i].size;
-    }
-    Job job = {passes[pass], tensors, recipes, first, count, first[count], 0, 0};
+    for (int64_t i = 0; i < count; i++)
+        first[i + 1] = first[i] + (tensors[i].size + chunk - 1) / chunk;
+    Job job = {passes[pass], tensors, recipes, first, count, chunk, first[count], 0, pass == 1, 0};
     job.sums = malloc((job.chunks + 1) * sizeof *job.sums);
     if (!job.sums) {
         free(first);
         return 1;
     }
-    if (fork && threads > 1 && size > CHUNK) fork(take_chunks, &job, threads, 0);
+    if (fork && threads > 1 && size > LEAST) fork(take_chunks, &job, threads, 0);
     else take_chunks(&job);
     for (int64_t i = 0; i < count; i++) {
-        sums[i] = (Sums){0, 0, 0};
+        Sums *sum = sums + tensors[i].recipe; /* of zeros at first */
         for (int64_t k = first[i]; k < first[i + 1]; k++) {
-            sums[i].gu += job.sums[k].gu;
-            sums[i].gg += job.sums[k].gg;
-            sums[i].uu += job.sums[k].uu;
+            sum->gu += job.sums[k].gu;
+            sum->gg += job.sums[k].gg;
+            sum->uu += job.sums[k].uu;
         }
     }
     free(job.sums);

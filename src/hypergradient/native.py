@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import tempfile
 from array import array
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from hypergradient.pieces import in_graph, same_layout
 from hypergradient.rules import RULES, additive
-from hypergradient.visits import Direction, Ratio, Visit, last
+from hypergradient.visits import Batches, Direction, Ratio, Update, Visit, last
 
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
@@ -40,67 +39,87 @@ log = logging.getLogger(__name__)
 
 
 class Job:
-    """The visits of a step that are for the C function.
+    """The part of a step that is for the C function.
 
     Attributes:
         others: the visits that are not.
+        left: the visits whose theta is for torch's kernels: these, and more.
     """
 
-    def __init__(self, visits: list[Visit]) -> None:
-        self._usable = usable()
-        self._visits: list[Visit] = []
+    def __init__(self, batches: Batches) -> None:
+        self.others: Batches = []
+        self.left: Batches = []
+        self._taken: list[tuple[Update, int, Tensor]] = []  # with how many elements, and a rate
         self._rows: list[int] = []  # the structs of native.c, one after the other
-        self._recipes: list[float] = []
-        self._rates: list[Tensor] = []  # one a recipe
-        self._descending: set[int] = set()
-        self.others = visits
-        if self._usable:
-            self.others = [visit for visit in visits if not self._take(visit)]
+        self._recipes: list[float] = []  # one for each taken
+        self._descending: list[Tensor] = []
+        self._steps: list[Tensor] = []  # the counts of these
+        if not usable():
+            self.others = self.left = batches
+            return
+        for update, visits in batches:
+            self._take(update, visits)
 
     def visit(self) -> None:
         """Fill the pools, move element-wise rates, and write down each u_t that is kept.
 
         Where `descend` is to move theta, the states advance.
         """
-        if not self._visits:
+        if not self._taken:
             return
-        sums = _pass(VISIT, self._rows, self._recipes)
-        for i, visit in enumerate(self._visits):
-            pool = visit.pool
-            if pool is not None:
-                pool.add(self._rows[ROW * i], *sums[3 * i : 3 * i + (3 if pool.norms else 1)])
-        counts = [v.step for v in self._visits if v.step is not None and self.descends(v)]
-        if counts:
-            torch._foreach_add_(counts, 1)
+        self._numbers = array("q", self._rows), array("d", self._recipes)
+        sums = _pass(VISIT, *self._numbers, len(self._taken))
+        for i, (update, count, _) in enumerate(self._taken):
+            if (pool := update.pool) is not None:
+                pool.add(count, *sums[3 * i : 3 * i + (3 if pool.norms else 1)])
+        if self._steps:
+            torch._foreach_add_(self._steps, 1)
 
     def descend(self) -> None:
         """Move theta, by rates that have moved since the visit."""
-        if self._descending:
-            self._recipes[RECIPE - 1 :: RECIPE] = map(_number, self._rates)
-            _pass(DESCEND, self._rows, self._recipes)
-            moved = [visit.p for visit in self._visits if self.descends(visit)]
-            torch.autograd.graph.increment_version(moved)  # a backward pass may hold them
+        if not self._descending:
+            return
+        rows, recipes = self._numbers
+        recipes[RECIPE - 1 :: RECIPE] = array("d", [_number(alpha) for *_, alpha in self._taken])
+        _pass(DESCEND, rows, recipes, len(self._taken))
+        torch.autograd.graph.increment_version(self._descending)  # a backward pass may hold them
 
-    def descends(self, visit: Visit) -> bool:
-        """Whether theta and the states are moved here, and not by torch's kernels."""
-        return bool(self._descending) and id(visit.p) in self._descending
-
-    def _take(self, visit: Visit) -> bool:
-        """Take a visit if it is for the C function."""
-        pointers = _pointers(visit)
-        if pointers is None:
-            return False
-        if not (self._visits and _alike(self._visits[-1], visit)):
-            recipe = _recipe(visit)
-            if recipe is None:
-                return False
-            self._recipes += recipe
-            self._rates.append(visit.alpha)
-        self._rows += (visit.p.numel(), len(self._rates) - 1, *pointers)
-        self._visits.append(visit)
-        if self._recipes[-2]:
-            self._descending.add(id(visit.p))
-        return True
+    def _take(self, update: Update, visits: list[Visit]) -> None:
+        """Take what is for the C function of visits to parameters that move alike."""
+        recipe = _recipe(update, visits[0].alpha)
+        if recipe is None:
+            self.others.append((update, visits))
+            self.left.append((update, visits))
+            return
+        elements, descends = update.pool is None, recipe[-2]
+        index, count, others, left = len(self._taken), 0, [], []
+        for visit in visits:
+            p, grad, alpha, memory, step = visit
+            tensors = (grad, p, *memory[:2], alpha) if elements else (grad, p, *memory[:2])
+            pointers = _pointers(tensors)
+            if pointers is None:
+                others.append(visit)
+                left.append(visit)
+                continue
+            if len(memory) == 1:
+                pointers.insert(3, 0)
+            if not elements:
+                pointers.append(0)
+            size = p.numel()
+            count += size
+            self._rows += (size, index, *pointers)
+            if not descends:
+                left.append(visit)
+                continue
+            self._descending.append(p)
+            if step is not None:
+                self._steps.append(step)
+        self._recipes += recipe
+        self._taken.append((update, count, visits[0].alpha))
+        if others:
+            self.others.append((update, others))
+        if left:
+            self.left.append((update, left))
 
 
 class AverageJob:
@@ -115,8 +134,8 @@ class AverageJob:
 
     def take(self, tensors: tuple[Tensor, ...], recipe: tuple[float, ...]) -> bool:
         """Take (y, g, m, v, z) and the numbers of the struct `Average`, if that can be."""
-        y, g, *_ = tensors
-        pointers = _pointers_of((g, y, *tensors[2:]))
+        y, g, m, v, z = tensors
+        pointers = _pointers((g, y, m, v, z))
         if pointers is None:
             return False
         if recipe != self._last:
@@ -131,7 +150,7 @@ class AverageJob:
         """Make the step, and return <g_t, m_{t-1}>."""
         if not self._moved:
             return 0.0
-        sums = _pass(AVERAGE, self._rows, self._recipes)
+        sums = _pass(AVERAGE, array("q", self._rows), array("d", self._recipes), self._count)
         torch.autograd.graph.increment_version(self._moved)
         return sum(sums[::3])
 
@@ -141,85 +160,62 @@ def usable() -> bool:
     return not in_graph() and function() is not None
 
 
-def _pass(which: int, rows: list[int], recipes: list[float]) -> list[float]:
-    count = len(rows) // ROW
+def _pass(which: int, rows: "array[int]", recipes: "array[float]", count: int) -> list[float]:
+    """Make a pass; return three sums for each of the recipes."""
     sums = array("d", bytes(24 * count))
-    numbers = array("q", rows), array("d", recipes), sums
-    at = [each.buffer_info()[0] for each in numbers]
-    if function()(which, count, *at, torch.get_num_threads(), _fork()):
+    at = rows.buffer_info()[0], recipes.buffer_info()[0], sums.buffer_info()[0]
+    if function()(which, len(rows) // ROW, *at, torch.get_num_threads(), _fork()):
         raise MemoryError("no memory for the sums of a step")
     return sums.tolist()
 
 
-def _pointers(visit: Visit) -> list[int] | None:
-    """Where a visit's numbers are, or null; None if they are not for the C function."""
-    tensors = [visit.grad, visit.p, *visit.memory[:2]]
-    if visit.pool is None:
-        tensors.append(visit.alpha)
-    pointers = _pointers_of(tensors)
-    if pointers is not None:
-        if len(visit.memory) == 1:
-            pointers.insert(3, 0)
-        if visit.pool is not None:
-            pointers.append(0)
-    return pointers
-
-
-def _pointers_of(tensors: Sequence[Tensor]) -> list[int] | None:
+def _pointers(tensors: tuple[Tensor, ...]) -> list[int] | None:
     """Where numbers are, if they are float32, on the CPU, dense and in one order."""
     grad, p, *_ = tensors
     size, contiguous, pointers = p.numel(), True, []
-    for t in tensors:
-        if not (t.dtype is FLOAT and t.is_cpu and type(t) in PLAIN and t.numel() == size):
-            return None
-        contiguous = contiguous and t.is_contiguous()
-        try:
+    try:
+        for t in tensors:
+            if not (t.dtype is FLOAT and t.is_cpu and type(t) in PLAIN and t.numel() == size):
+                return None
+            contiguous = contiguous and t.is_contiguous()
             pointers.append(t.data_ptr())
-        except RuntimeError:  # a tensor without memory of its own, such as torch.func's
-            return None
+    except RuntimeError:  # a tensor without memory of its own, such as torch.func's
+        return None
     if grad.is_neg() or p.is_inference() or not (contiguous or same_layout(tensors)):
         return None
     return pointers
 
 
-def _alike(a: Visit, b: Visit) -> bool:
-    """Whether one recipe is for both."""
-    return (
-        a.group is b.group
-        and (a.alpha is b.alpha or a.pool is None)
-        and a.direction == b.direction
-        and a.advance == b.advance
-    )
-
-
-def _recipe(visit: Visit) -> tuple[float, ...] | None:
+def _recipe(update: Update, alpha: Tensor) -> tuple[float, ...] | None:
     """What the C function is to do, if it can."""
-    group, alpha, pool, direction = visit.group, visit.alpha, visit.pool, visit.direction
+    group, pool, direction, kept, advance = update
+    decay = group["weight_decay"]
     if (
         not (direction is last or type(direction) is Ratio)
         or (RULES[group["rule"]].update is not additive if pool is None else alpha.dim())
-        or isinstance(group["weight_decay"], Tensor)
+        or isinstance(decay, Tensor)
         or not alpha.is_cpu
     ):
         return None
-    l2 = 0.0 if group.get("decoupled_weight_decay") else group["weight_decay"]
-    scale, shift, decay = _ratio(direction)
-    left = 1 - decay * _number(alpha)
+    now = _number(alpha)
+    before = _ratio(direction)
+    left = 1 - before[2] * now
     if abs(left) <= EPS:  # see Ratio
-        decay, left = 0.0, 1.0
+        before, left = (*before[:2], 0.0), 1.0
     first, second, after = (0.0, 1.0, 0.0), (0.0, 1.0), last
-    descends = visit.advance is not None and group["hypergrad_lr"] != 0  # at 0 a step is torch's
-    if visit.advance is not None and descends:
-        first, second, after = visit.advance
-    elif visit.kept is not None:
-        first = visit.kept[0], 0.0, visit.kept[1]
+    descends = advance is not None and group["hypergrad_lr"] != 0  # at 0 a step is torch's
+    if advance is not None and descends:
+        first, second, after = advance
+    elif kept is not None:
+        first = kept[0], 0.0, kept[1]
     return (
-        *(-1.0 if group["maximize"] else 1.0, l2),
-        *(direction is not last, scale, shift, decay, 1 / left, *_ratio(after), 1.0),
+        -1.0 if group["maximize"] else 1.0,
+        0.0 if group.get("decoupled_weight_decay") else decay,
+        *(direction is not last, *before, 1 / left, *_ratio(after), 1.0),
         *(*first, *second),
         *(pool is not None and pool.norms, group["hypergrad_lr"]),
         *(group["lr_bounds"] or (-math.inf, math.inf)),
-        *(descends, _number(alpha)),
+        *(descends, now),
     )
 
 

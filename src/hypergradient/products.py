@@ -11,31 +11,32 @@ from hypergradient import native
 from hypergradient.gradients import effective
 from hypergradient.pieces import in_graph, inner, inner_by_member, pieces
 from hypergradient.pools import move_elements, plain
-from hypergradient.visits import Visit
+from hypergradient.visits import Batches, Update, Visit
 
 
-def visit_all(visits: list[Visit]) -> native.Job:
+def visit_all(batches: Batches) -> native.Job:
     """Fill the pools, move element-wise rates, and write down each u_t that is kept.
 
     Returns:
         What the C function does, and may have to `descend`.
     """
-    job = native.Job(visits)
+    job = native.Job(batches)
     job.visit()
-    for visit in job.others:
-        _visit(visit)
+    for update, visits in job.others:
+        for visit in visits:
+            _visit(update, visit)
     return job
 
 
-def _visit(visit: Visit) -> None:
-    group, pool = visit.group, visit.pool
+def _visit(update: Update, visit: Visit) -> None:
+    group, pool, direction, kept, _ = update
     recorded = in_graph()
     for theta, grad, alpha, *memory in pieces(visit.p, visit.grad, visit.alpha, *visit.memory):
         g = effective(group, grad, theta)
         if group["differentiable"]:  # what the graph holds must not be written to below
-            u = visit.direction(theta.clone(), alpha.clone(), *(t.clone() for t in memory))
+            u = direction(theta.clone(), alpha.clone(), *(t.clone() for t in memory))
         else:
-            u = visit.direction(theta, alpha, *memory)
+            u = direction(theta, alpha, *memory)
         if pool is None:
             move_elements(group, alpha, g, u)
         else:
@@ -44,8 +45,8 @@ def _visit(visit: Visit) -> None:
             products = [product(*pair) for pair in pairs]
             count = g.numel() // products[0].numel()
             pool.add(count, *(products if recorded or alpha.dim() else map(plain, products)))
-        if visit.kept is not None:
-            _keep(visit.kept, g, *memory)
+        if kept is not None:
+            _keep(kept, g, *memory)
 
 
 def _keep(kept: tuple[float, float], g: Tensor, u: Tensor, *rest: Tensor) -> None:

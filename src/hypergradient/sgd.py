@@ -12,6 +12,7 @@ from hypergradient.gradients import effective
 from hypergradient.keeper import State, apart
 from hypergradient.options import Group
 from hypergradient.pieces import as_real
+from hypergradient.pools import Number
 from hypergradient.visits import Advance, Direction, Visit, last
 
 if TYPE_CHECKING:
@@ -145,19 +146,20 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
     def _init_state(self, group: Group, p: Tensor) -> State:
         return {"direction": torch.zeros_like(p)} if self._keeps_direction(group) else {}
 
-    def _memory(self, group: Group, p: Tensor, state: State) -> list[Tensor]:
-        kept = []
-        if self._keeps_direction(group):
-            if "direction" not in state:  # the momentum has changed in mid-training
-                state["direction"] = torch.zeros_like(p)
-            kept.append(state["direction"])
-        if group["momentum"] == 0 or group["classical"]:
-            return kept
-        # torch makes the buffer, from the first gradient
-        buffer = state["momentum_buffer"] if "momentum_buffer" in state else torch.zeros_like(p)
-        return [*kept, buffer]
+    def _memory(self, group: Group) -> tuple[str, ...]:
+        kept = ("direction",) if self._keeps_direction(group) else ()
+        return kept if group["momentum"] == 0 or group["classical"] else (*kept, "momentum_buffer")
 
-    def _direction(self, group: Group, state: State) -> Direction:
+    def _absent(self, state: State, name: str, p: Tensor) -> Tensor:
+        zeros = torch.zeros_like(p)
+        if name == "direction":  # the momentum has changed in mid-training
+            state[name] = zeros
+        return zeros  # torch makes the buffer, from the first gradient
+
+    def _stage(self, state: State) -> Number:
+        return "momentum_buffer" in state
+
+    def _direction(self, group: Group, stage: Number) -> Direction:
         return last
 
     def _kept(self, group: Group) -> tuple[float, float] | None:
@@ -169,11 +171,11 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         # Nesterov: u_t = g_t + mu b_t, where b_t will be mu b_{t-1} + g_t
         return 1 + mu, 0.0 if group["classical"] else mu**2
 
-    def _advance(self, group: Group, state: State) -> Advance | None:
+    def _advance(self, group: Group, stage: Number) -> Advance | None:
         mu = group["momentum"]
         if mu == 0:
             return Advance((1.0, 0.0, 0.0), (0.0, 1.0), last)
-        if group["classical"] or "momentum_buffer" not in state:
+        if group["classical"] or not stage:
             return None
         fresh = 1 - group["dampening"]
         if group["nesterov"]:  # as `_kept`, and the buffer

@@ -1,6 +1,6 @@
 """What a visit to a parameter needs, and the forms that u_{t-1} has there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,31 +29,39 @@ class Advance(NamedTuple):
     direction: Direction
 
 
+class Update(NamedTuple):
+    """How parameters of a group move: those with one pool, and one number of steps so far.
+
+    Attributes:
+        group: its options.
+        pool: where the products go; None for element-wise rates, which are moved in place.
+        direction: how u_{t-1} follows: a function of aligned pieces, (theta, alpha, *memory).
+        kept: (a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is kept so.
+        advance: how the states advance, if that may be done in the visit.
+    """
+
+    group: Group
+    pool: Pool | None
+    direction: Direction
+    kept: tuple[float, float] | None
+    advance: Advance | None
+
+
 class Visit(NamedTuple):
     """One parameter with what a visit needs.
 
     Attributes:
-        group: its options.
         p: theta_{t-1}.
         grad: its gradient, dense.
-        alpha: the rate, alpha_{t-1}.
-        pool: where the products go; None for element-wise rates, which are moved in place.
+        alpha: its rate, alpha_{t-1}, or those of its elements or members.
         memory: the tensors that u_{t-1} follows from, shaped like p.
-        direction: how: a function of aligned pieces, (theta, alpha, *memory) -> u_{t-1}.
-        kept: (a, b) for memory[0] <- u_t = a g_t + b memory[1], if u_t is kept so.
-        advance: how the states advance, if that may be done in the visit.
         step: the count of its steps, if it has one.
     """
 
-    group: Group
     p: Tensor
     grad: Tensor
     alpha: Tensor
-    pool: Pool | None
-    memory: list[Tensor]
-    direction: Direction
-    kept: tuple[float, float] | None
-    advance: Advance | None
+    memory: Sequence[Tensor]
     step: Tensor | None
 
     @property
@@ -61,6 +69,9 @@ class Visit(NamedTuple):
         """Whether p, its gradient and the tensors of u_{t-1} walk dense memory in one order."""
         dense = not gradient_of(self.p).is_sparse
         return dense and same_layout((self.p, self.grad, *self.memory))
+
+
+Batches = list[tuple[Update, list[Visit]]]
 
 
 def last(_theta: Tensor, _alpha: Tensor, u: Tensor, *_rest: Tensor) -> Tensor:
