@@ -80,7 +80,8 @@ class Job:
         if not self._descending:
             return
         rows, recipes = self._numbers
-        recipes[RECIPE - 1 :: RECIPE] = array("d", [_number(alpha) for *_, alpha in self._taken])
+        for i, (_, _, alpha) in enumerate(self._taken, 1):
+            recipes[RECIPE * i - 1] = _number(alpha)
         _pass(DESCEND, rows, recipes, len(self._taken))
         torch.autograd.graph.increment_version(self._descending)  # a backward pass may hold them
 
@@ -198,29 +199,31 @@ def _recipe(update: Update, alpha: Tensor) -> tuple[float, ...] | None:
     ):
         return None
     now = _number(alpha)
-    before = _ratio(direction)
-    left = 1 - before[2] * now
+    scale, shift, decays = _ratio(direction)
+    left = 1 - decays * now
     if abs(left) <= EPS:  # see Ratio
-        before, left = (*before[:2], 0.0), 1.0
+        decays, left = 0.0, 1.0
     first, second, after = (0.0, 1.0, 0.0), (0.0, 1.0), last
     descends = advance is not None and group["hypergrad_lr"] != 0  # at 0 a step is torch's
     if advance is not None and descends:
         first, second, after = advance
     elif kept is not None:
         first = kept[0], 0.0, kept[1]
+    low, high = group["lr_bounds"] or (-math.inf, math.inf)
     return (
         -1.0 if group["maximize"] else 1.0,
         0.0 if group.get("decoupled_weight_decay") else decay,
-        *(direction is not last, *before, 1 / left, *_ratio(after), 1.0),
-        *(*first, *second),
-        *(pool is not None and pool.norms, group["hypergrad_lr"]),
-        *(group["lr_bounds"] or (-math.inf, math.inf)),
+        *(direction is not last, scale, shift, decays, 1 / left),
+        *(*_ratio(after), 1.0),
+        *first,
+        *second,
+        *(pool is not None and pool.norms, group["hypergrad_lr"], low, high),
         *(descends, now),
     )
 
 
 def _ratio(direction: Direction) -> tuple[float, float, float]:
-    if isinstance(direction, Ratio):
+    if type(direction) is Ratio:
         return float(direction.scale), float(direction.shift), float(direction.decay)
     return 1.0, 0.0, 0.0
 
