@@ -176,12 +176,11 @@ def overhead(part: str, content: dict[str, Any], *_: Any) -> Iterator[str]:
     yield from ("## What the harness costs, and how long a person waits", "")
     yield from (provenance(content, part), "")
     yield (
-        "An epoch of SGD-HD on one thread. *bare* is a training loop with nothing but minibatches, "
-        "forward, backward and step; *epoch* is a quarter of a whole run of four epochs by the "
-        "harness, with losses, accuracies, rates and five evaluations, recorded in the store. The "
-        "shares are of "
-        "*epoch*: gathering minibatches and the evaluations are work that any study does; "
-        "*the harness* is all that is left over."
+        "An epoch of SGD-HD on one thread. *bare* is a training loop with nothing but shuffling, "
+        "minibatches, forward, backward and step; *epoch* is a tenth of a whole run of ten epochs "
+        "by the harness, with losses, accuracies, rates and eleven evaluations, recorded in the "
+        "store. The shares are of *epoch*: shuffling and gathering minibatches and the evaluations "
+        "are work that any study does; *the harness* is all that is left over."
     )
     yield ""
     head = ["model", "images", "bare, s", "epoch, s", "epoch / bare", "minibatches", "evaluations"]

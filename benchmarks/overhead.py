@@ -3,11 +3,11 @@
     python benchmarks/overhead.py [--rounds 5] [--data-dir DIR]
 
 The same minibatches are trained on by loops that do ever more: `compute` (forward, backward and
-step on one batch), `bare` (a new batch each step, as in any training loop), `steps` (the harness's
-step, with its losses, answers and rates), `epoch` (an epoch of a whole run of `EPOCHS`: its claim,
-model, order, evaluations and records, into the store). They take turns; a share is the median over
-the turns. Then the command
-line: its help, the import of each half, and the demo from the command to the report.
+step on one batch), `bare` (the epoch's order, and a new batch each step, as in any training loop),
+`steps` (the harness's step, with its losses, answers and rates), `epoch` (an epoch of a whole run
+of `EPOCHS`: its claim, model, order, evaluations and records, into the store). They take turns; a
+share is the median over the turns. Then the command line: its help, the import of each half, and
+the demo from the command to the report.
 """
 
 import argparse
@@ -34,8 +34,8 @@ from hypergradient.study.train import Training, epoch_order, evaluate, initial_m
 MODELS = {"logistic regression": ("mnist-logreg", 60_000), "MLP 2x1000": ("mnist-mlp", 6_000)}
 """The task of each, and how many training images make its epoch."""
 
-EPOCHS = 4
-"""Of the run whose every part is counted; the shortest of the papers' has ten."""
+EPOCHS = 10
+"""Of the run whose every part is counted, as in the shortest of the papers'."""
 
 STARTS = {
     "hypergradient --help": "import sys; sys.argv[1:] = ['--help']; "
@@ -66,10 +66,11 @@ def bare(run: Run, data: Data, *, renew: bool = True) -> float:
     """Return the seconds of an epoch that does no more than train, on new minibatches or on one."""
     training = Training(run, initial_model(run), data)
     model, optimizer = training.model.train(), training.optimizer
-    batches = epoch_order(run, len(training.train_x), 1).split(run.batch_size)
-    x, y = training.train_x[batches[0]], training.train_y[batches[0]]
+    first = training.batches[0]
+    x, y = training.train_x[first], training.train_y[first]
     began = time.perf_counter()
-    for chosen in batches:
+    order = epoch_order(run, len(training.train_x), 1)
+    for chosen in order.split(run.batch_size):
         if renew:
             x = training.train_x.index_select(0, chosen)
             y = training.train_y.index_select(0, chosen)

@@ -117,7 +117,7 @@ def test_a_step_that_asks_for_the_loss_gets_the_minibatch_s():
         training.make_step()
     seen = torch.stack(training.optimizer.seen)
     assert not seen.requires_grad
-    assert torch.equal(seen, training.losses[:3])
+    assert torch.equal(seen, training.notes.losses)
 
 
 class Away(torch.optim.SGD):
@@ -148,7 +148,7 @@ def test_evaluation_is_of_the_weights_that_an_optimizer_puts_there():
         records.append(training.finish_epoch(train.nothing))
         assert not model.weight.any()
     assert [r.train_loss for r in records] == pytest.approx([np.log(10)] * 2)
-    assert training.losses[-1] < np.log(10)  # it trains what it has learned
+    assert training.notes.losses[-1] < np.log(10)  # it trains what it has learned
 
 
 def test_batch_norms_are_told_of_the_weights_that_are_evaluated():

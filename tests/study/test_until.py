@@ -43,7 +43,7 @@ def records_of(until, lr=0.1):
             run,
             train.initial_model(run),
             data,
-            after_step=lambda training: seen.append(training.losses[training.made - 1].item()),
+            after_step=lambda training: seen.append(training.notes.losses[-1].item()),
         )
     )
     return records, seen

@@ -27,7 +27,12 @@ def right(outputs: Tensor, targets: Tensor) -> Tensor:
     """
     if targets.is_floating_point():
         return torch.tensor(math.nan)
-    return (outputs.argmax(1) == targets).sum()
+    return (classes_of(outputs) == targets).sum()
+
+
+def classes_of(outputs: Tensor) -> Tensor:
+    """Return the classes that outputs, (batch, classes, ...), put first."""
+    return outputs.max(1).indices  # argmax takes three times as long (torch 2.13, CPU)
 
 
 def of_a_constant(targets: Tensor) -> float:

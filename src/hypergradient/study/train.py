@@ -15,12 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hypergradient.study import methods, tasks
 from hypergradient.study.losses import LOSSES, of_a_constant, right
+from hypergradient.study.notes import Notes
 from hypergradient.study.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from torch.optim import Optimizer
 
     from hypergradient.study.data import Data
     from hypergradient.study.spec import Run
@@ -163,6 +162,7 @@ class Course:
         """Make ready for an epoch's first step."""
         self.epoch, self.made, self.seconds = epoch, 0, 0.0
         self.order = epoch_order(self.run, len(self.train_x), epoch)
+        self.batches = torch.split(self.order, self.run.batch_size)
         self.augmentation = torch.Generator()
         self.augmentation.manual_seed(self.run.derive_seed("augmentation", epoch))
 
@@ -173,7 +173,7 @@ class Course:
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return the inputs and the classes of the next update."""
-        chosen = self.order[self.made * self.run.batch_size :][: self.run.batch_size]
+        chosen = self.batches[self.made]
         inputs = self.task.augment(self.train_x.index_select(0, chosen), self.augmentation)
         return inputs, self.train_y.index_select(0, chosen)
 
@@ -197,10 +197,6 @@ class Training(Course):
         self.advance = methods.stepper(self.optimizer)
         self.schedule = self._schedule()
         self.loss = LOSSES[self.task.loss]
-        self.losses, self.rates = torch.empty(self.steps), torch.empty(self.steps, 3)
-        self.classified = not self.train_y.is_floating_point()
-        # The class said of each example, as it was seen.
-        self.answers = torch.empty(self.train_y.shape if self.classified else 0, dtype=torch.int64)
 
     def _schedule(self) -> LambdaLR | None:
         if (factor := SCHEDULES[self.run.schedule]) is None:
@@ -211,10 +207,10 @@ class Training(Course):
     def begin_epoch(self, epoch: int) -> None:
         """Make ready for an epoch's first step."""
         super().begin_epoch(epoch)
+        self.notes = Notes(self.steps, self.train_y)
         self.target_step: int | None = None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.run.derive_seed("dropout", epoch))
-            self.dropout = torch.get_rng_state()
+        dropout = torch.Generator().manual_seed(self.run.derive_seed("dropout", epoch))
+        self.dropout = dropout.get_state()
 
     @property
     def over(self) -> bool:
@@ -232,9 +228,7 @@ class Training(Course):
             "epoch": self.epoch,
             "made": self.made,
             "target_step": self.target_step,
-            "losses": self.losses,
-            "rates": self.rates,
-            "answers": self.answers,
+            **self.notes.state(),
             "seconds": self.seconds + time.perf_counter() - self.began,
         }
 
@@ -249,8 +243,8 @@ class Training(Course):
         self.dropout = state["dropout"]
         self.made, self.target_step = state["made"], state["target_step"]
         self.seconds = state["seconds"]
-        for name in ("losses", "rates", "answers"):
-            getattr(self, name).copy_(state[name])
+        seen = min(self.made * self.run.batch_size, len(self.train_y))
+        self.notes.restore(state, self.made, seen)
 
     def before(self) -> EpochRecord:
         """Return the record of the state before training."""
@@ -280,10 +274,11 @@ class Training(Course):
             torch.set_rng_state(self.dropout)
             self.model.train()
             methods.set_mode(self.optimizer, training=True)
-            while self.made < self.steps and not self.over:
+            last = min(self.steps, self.made + self.last_step - self.step)
+            while self.made < last and self.target_step is None:
                 self.make_step()
                 after_step(self)
-        losses, rates = self.losses[: self.made], self.rates[: self.made]
+        losses, rates = self.notes.losses, self.notes.rates
         methods.set_mode(self.optimizer, training=False)
         if methods.has_modes(self.optimizer):
             self.refresh_norms()
@@ -308,10 +303,10 @@ class Training(Course):
         """Return the epoch's training loss and accuracy, as the run wants them."""
         if self.run.whole_train_loss:
             return self.evaluate(self.train_x, self.train_y)
-        if not self.classified:
+        if self.train_y.is_floating_point():
             return losses.mean().item(), math.nan
-        seen = self.train_y[self.order[: self.made * self.run.batch_size]]
-        hits = self.answers[: len(seen)] == seen
+        seen = self.train_y.index_select(0, self.order[: self.made * self.run.batch_size])
+        hits = self.notes.answers == seen
         return losses.mean().item(), hits.sum().item() / seen.numel()
 
     @torch.no_grad()
@@ -338,27 +333,13 @@ class Training(Course):
         loss = self.loss(outputs, targets)
         torch.autograd.backward(loss)
         self.advance(loss)
-        self.losses[self.made] = loss.detach()
-        if self.classified:
-            seen = self.made * self.run.batch_size
-            torch.argmax(outputs.detach(), 1, out=self.answers[seen : seen + len(targets)])
-        note_rates(self.rates[self.made], self.optimizer)
+        self.notes.add(loss, outputs, self.optimizer)
         if self.schedule is not None:
             self.schedule.step()
         self.made += 1
         until = self.run.until
         if until is not None and loss.item() <= until.minibatch_loss:
             self.target_step = self.step
-
-
-def note_rates(row: Tensor, optimizer: Optimizer) -> None:
-    """Write the mean, least and largest of the rates just used into ``row``, on the device."""
-    own = [state["lr"].flatten() for state in optimizer.state.values() if "lr" in state]
-    if own:
-        every = torch.cat(own)
-        torch.stack([every.mean(), every.min(), every.max()], out=row)
-    else:
-        row[:] = optimizer.param_groups[0].get("lr", math.nan)
 
 
 @torch.no_grad()
