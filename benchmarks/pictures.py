@@ -8,6 +8,7 @@ from contenders import CONTENDERS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from throughput import SHORT
 
 from hypergradient.study.drawing import ADAPTIVE, CONSTANT, FAINT, INK, PAGE, STYLE, blank
 
@@ -81,7 +82,8 @@ def times_axis(axes: Axes) -> None:
 @mpl.rc_context(STYLE)
 def throughput(rows: dict[str, Any]) -> Figure:
     """Draw the runs a minute of each way as bars, the fastest on top."""
-    found = {name: row["runs_a_minute"] for name, row in rows.items() if "runs_a_minute" in row}
+    ended = {name: row for name, row in rows.items() if "runs_a_minute" in row}
+    found = {name: row["runs_a_minute"] for name, row in ended.items() if not name.endswith(SHORT)}
     order = sorted(found, key=lambda name: -found[name])
     figure = blank((PAGE, 0.55 + 0.22 * len(order)))
     axes = figure.subplots()

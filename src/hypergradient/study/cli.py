@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -355,3 +356,5 @@ def main() -> None:
         if (error.name or "").startswith("hypergradient"):
             raise
         stop_for_extra(error)
+    finally:
+        gc.freeze()  # or the interpreter, as it ends, looks through all of torch for half a second
