@@ -116,6 +116,6 @@ def move_elements(group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tenso
 
 def plain(scalar: Tensor) -> Number:
     """A 0-dim tensor as a float where nothing waits for that: on the CPU, and not in a graph."""
-    if scalar.device.type != "cpu" or scalar.requires_grad or torch.compiler.is_compiling():
-        return scalar
-    return scalar.item()
+    if scalar.is_cpu and not (scalar.requires_grad or torch.compiler.is_compiling()):
+        return scalar.item()
+    return scalar
