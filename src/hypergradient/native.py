@@ -68,8 +68,8 @@ class Job:
         """
         if not self._taken:
             return
-        self._numbers = array("q", self._rows), array("d", self._recipes)
-        sums = _pass(VISIT, *self._numbers, len(self._taken))
+        self._call = Call(self._rows, self._recipes, len(self._taken))
+        sums = self._call.make(VISIT)
         for i, (update, count, _) in enumerate(self._taken):
             if (pool := update.pool) is not None:
                 pool.add(count, *sums[3 * i : 3 * i + (3 if pool.norms else 1)])
@@ -80,10 +80,9 @@ class Job:
         """Move theta, by rates that have moved since the visit."""
         if not self._descending:
             return
-        rows, recipes = self._numbers
         for i, (_, _, alpha) in enumerate(self._taken, 1):
-            recipes[RECIPE * i - 1] = _number(alpha)
-        _pass(DESCEND, rows, recipes, len(self._taken))
+            self._call.recipes[RECIPE * i - 1] = _number(alpha)
+        self._call.make(DESCEND)
         torch.autograd.graph.increment_version(self._descending)  # a backward pass may hold them
 
     def _take(self, update: Update, visits: list[Visit]) -> None:
@@ -152,7 +151,7 @@ class AverageJob:
         """Make the step, and return <g_t, m_{t-1}>."""
         if not self._moved:
             return 0.0
-        sums = _pass(AVERAGE, array("q", self._rows), array("d", self._recipes), self._count)
+        sums = Call(self._rows, self._recipes, self._count).make(AVERAGE)
         torch.autograd.graph.increment_version(self._moved)
         return sum(sums[::3])
 
@@ -162,13 +161,20 @@ def usable() -> bool:
     return not in_graph() and function() is not None
 
 
-def _pass(which: int, rows: "array[int]", recipes: "array[float]", count: int) -> list[float]:
-    """Make a pass; return three sums for each of the recipes."""
-    sums = array("d", bytes(24 * count))
-    at = rows.buffer_info()[0], recipes.buffer_info()[0], sums.buffer_info()[0]
-    if function()(which, len(rows) // ROW, *at, torch.get_num_threads(), _fork()):
-        raise MemoryError("no memory for the sums of a step")
-    return sums.tolist()
+class Call:
+    """The arrays of a step that the C function works on."""
+
+    def __init__(self, rows: list[int], recipes: list[float], count: int) -> None:
+        self.rows, self.recipes = array("q", rows), array("d", recipes)
+        self.sums = array("d", bytes(24 * count))  # three for each recipe
+        at = [numbers.buffer_info()[0] for numbers in (self.rows, self.recipes, self.sums)]
+        self._arguments = len(rows) // ROW, *at, torch.get_num_threads(), _fork()
+
+    def make(self, which: int) -> "array[float]":
+        """Make a pass; return the sums."""
+        if function()(which, *self._arguments):
+            raise MemoryError("no memory for the sums of a step")
+        return self.sums
 
 
 def _pointers(tensors: tuple[Tensor, ...]) -> list[int] | None:
