@@ -23,7 +23,7 @@ from cases import (
     rates,
     reference,
 )
-from hypergradient import SGDHD
+from hypergradient import SGDHD, AdamHD
 from reference import Reference
 
 TOLERANCE = 1e-12
@@ -276,6 +276,23 @@ def test_numbers_of_different_dtypes_share_a_rate(case: Case) -> None:
     wanted = loops.groups[0][0][0].rate.value
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(wanted, rel=16 * ulp)
     assert wanted != pytest.approx(LR, rel=1e-3)
+
+
+@pytest.mark.parametrize("hd", [SGDHD, AdamHD])
+def test_the_product_may_change_in_mid_training(hd: Any) -> None:
+    """From then on the rate follows the gradients: the first of them has none before it."""
+    p = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    optimizer = hd([p], lr=0.1, hypergrad_lr=0.01)
+    rates = []
+    for t in range(6):
+        p.grad = torch.full_like(p, t + 1.0)
+        if t == 3:
+            optimizer.param_groups[0]["product"] = "gradient"
+        optimizer.step()
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    assert rates[3] == rates[2]
+    assert rates[4] - rates[3] == pytest.approx(0.01 * 3 * 5 * 4)
+    assert rates[5] - rates[4] == pytest.approx(0.01 * 3 * 6 * 5)
 
 
 @pytest.mark.parametrize("end", [0.0, 0.9], ids=["to-none", "to-some"])

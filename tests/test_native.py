@@ -231,6 +231,67 @@ def test_a_backward_pass_notices_that_its_parameters_have_moved(granularity: str
 
 
 @needs_compiler
+@pytest.mark.parametrize("hd", [SGDHD, AdamHD, AdamWHD])
+def test_rates_of_elements_do_not_depend_on_a_first_tensor(hd: Any, eager_too: Any) -> None:
+    """A number first, whose decay leaves nothing of theta_{t-2}: lr decay = 1."""
+    options = {"lr": 2.0, "weight_decay": 0.5, "granularity": "element", "hypergrad_lr": 0.1}
+
+    def train() -> list[Tensor]:
+        params = [torch.nn.Parameter(torch.ones(shape)) for shape in ((), (3,))]
+        optimizer = hd(params, lr_bounds=None, **options)
+        for _ in range(4):
+            params[0].grad, params[1].grad = torch.zeros(()), torch.tensor([1.0, -1.0, 0.3])
+            optimizer.step()
+        return [optimizer.state[p]["lr"] for p in params]
+
+    for ours, wanted in zip(*eager_too(train), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_a_complex_number_is_left_to_the_eager_way(eager_too: Any) -> None:
+    def train() -> Tensor:
+        p = torch.nn.Parameter(torch.tensor(1 + 1j))
+        optimizer = SGDHD([p], lr=0.1, granularity="element")
+        for _ in range(3):
+            p.grad = torch.tensor(1 + 0.5j)
+            optimizer.step()
+        return p.detach()
+
+    assert torch.equal(*eager_too(train))
+
+
+@pytest.fixture
+def eager_too(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call a function with the C function, and without."""
+
+    def both(train: Any) -> list[Any]:
+        with_c = train()
+        monkeypatch.setattr(native, "function", lambda: None)
+        return [with_c, train()]
+
+    return both
+
+
+@needs_compiler
+def test_a_parameter_that_is_not_for_it_leaves_the_others_to_it() -> None:
+    """A sparse gradient among dense ones; a device among others that tells no step count."""
+    params = [torch.nn.Parameter(torch.ones(3, 2)) for _ in range(3)]
+    sgd = SGDHD(params, lr=0.1)
+    params[0].grad = params[2].grad = torch.ones(3, 2)
+    params[1].grad = torch.ones(3, 2).to_sparse(1)
+    away = torch.nn.Parameter(torch.ones(2, device="meta"))
+    here = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    adam = AdamHD([here[0], away, here[1]], lr=0.1)
+    for p in (*here, away):
+        p.grad = torch.ones_like(p)
+    with torch.no_grad():
+        for optimizer, other in ((sgd, params[1]), (adam, away)):
+            left = native.Job(optimizer._batches(optimizer.param_groups[0], {})).left
+            assert [visit.p is other for _, visits in left for visit in visits] == [True]
+
+
+@needs_compiler
 def test_what_it_cannot_do_is_left_to_the_eager_way() -> None:
     class Special(torch.nn.Parameter):
         pass

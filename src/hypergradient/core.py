@@ -79,8 +79,11 @@ class HypergradientOptimizer(RateKeeper):
         raise NotImplementedError
 
     def _absent(self, state: State, name: str, p: Tensor) -> Tensor:
-        """What stands for one of `_memory` that a state has not."""
-        raise KeyError(name)
+        """What stands for one of `_memory` that a state has not, and may be put there."""
+        if name != "gradient":
+            raise KeyError(name)
+        state[name] = torch.zeros_like(p)  # the product has changed in mid-training
+        return state[name]
 
     def _stage(self, state: State) -> Number:
         """What else of a state u_{t-1} and u_t follow from: parameters at one stage move alike."""
@@ -117,7 +120,7 @@ class HypergradientOptimizer(RateKeeper):
         own_rates = granularity in ("tensor", "element", "member")
         own_pools = granularity == "tensor" or ranks is not None
         batches: Batches = []
-        at: Number | None = None
+        of_batch: Number | None = None
         for p in group["params"]:
             grad = p.grad
             if grad is None:
@@ -133,10 +136,11 @@ class HypergradientOptimizer(RateKeeper):
             if own_rates:
                 alpha = self.rate(group, p)
             stage = self._stage(state)
-            if at is None or own_pools or sparse or isinstance(stage, Tensor) or stage != at:
+            alone = own_pools or sparse or isinstance(stage, Tensor)
+            if alone or of_batch is None or stage != of_batch:
                 visits: list[Visit] = []
                 batches.append((self._update(group, p, stage, pools, ranks), visits))
-                at = stage
+                of_batch = None if alone else stage
             visits.append(Visit(p, grad, alpha, memory, state.get("step")))
         return batches
 
@@ -148,7 +152,10 @@ class HypergradientOptimizer(RateKeeper):
         pools: dict[Hashable, Pool],
         ranks: Ranks | None,
     ) -> Update:
-        """Say how a parameter moves, and others of its pool and at its stage."""
+        """Say how a parameter moves, and others of its pool and at its stage.
+
+        Those of another device may be among them: what the C function cannot do it refuses itself.
+        """
         key = _pool_of(group, p)
         if ranks is not None and key is not None and not ranks.counts(group, p):
             key = "counted by another rank"

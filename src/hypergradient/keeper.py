@@ -145,7 +145,7 @@ class RateKeeper(Optimizer):
     def rate(self, group: Group, p: Tensor) -> Tensor:
         """The learning rate of a parameter, 0-dim, or of its elements or members, to broadcast."""
         if group["granularity"] == "member":
-            rates = alpha_of(group).to(torch.promote_types(p.dtype, torch.float32).to_real())
+            rates = alpha_of(group).to(torch.promote_types(as_real(p).dtype, torch.float32))
             return rates.view(-1, *(1,) * (as_real(p).dim() - 1))
         shape = {"tensor": (), "element": p.shape}.get(group["granularity"])
         if shape is None or "lr" not in self.state.get(p, {}):

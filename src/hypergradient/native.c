@@ -3,7 +3,7 @@
    Untuned's, on an average, is one pass.
 
    The eager way (products.py, untuned.py, and torch's kernels) is the reference. Sums are of
-   float32 products in 32 lanes over BLOCK elements, then in float64 in the order of memory: they
+   float32 products in 32 lanes over BLOCK elements, then in float64, chunk by chunk: they
    do not depend on the number of threads, and are those of a recipe's tensors together. */
 
 #include <float.h>

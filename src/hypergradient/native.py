@@ -44,7 +44,8 @@ class Job:
 
     Attributes:
         others: the visits that are not.
-        left: the visits whose theta is for torch's kernels: these, and more.
+        left: the visits whose theta is for torch's kernels: the others, and those that do not
+            descend here.
     """
 
     def __init__(self, batches: Batches) -> None:
@@ -80,14 +81,15 @@ class Job:
         """Move theta, by rates that have moved since the visit."""
         if not self._descending:
             return
-        for i, (_, _, alpha) in enumerate(self._taken, 1):
-            self._call.recipes[RECIPE * i - 1] = _number(alpha)
+        for i, (update, _, alpha) in enumerate(self._taken, 1):
+            if update.pool is not None:
+                self._call.recipes[RECIPE * i - 1] = alpha.item()
         self._call.make(DESCEND)
         torch.autograd.graph.increment_version(self._descending)  # a backward pass may hold them
 
     def _take(self, update: Update, visits: list[Visit]) -> None:
         """Take what is for the C function of visits to parameters that move alike."""
-        recipe = _recipe(update, visits[0].alpha)
+        recipe = _recipe(update, visits[0].alpha) if visits[0].p.is_cpu else None
         if recipe is None:
             self.others.append((update, visits))
             self.left.append((update, visits))
@@ -205,11 +207,11 @@ def _recipe(update: Update, alpha: Tensor) -> tuple[float, ...] | None:
         or not alpha.is_cpu
     ):
         return None
-    now = _number(alpha)
-    scale, shift, decays = _ratio(direction)
-    left = 1 - decays * now
+    now = 0.0 if pool is None else alpha.item()  # of element-wise rates there is no one number
+    scale, shift, decoupled = _ratio(direction)
+    left = 1 - decoupled * now
     if abs(left) <= EPS:  # see Ratio
-        decays, left = 0.0, 1.0
+        decoupled, left = 0.0, 1.0
     first, second, after = (0.0, 1.0, 0.0), (0.0, 1.0), last
     descends = advance is not None and group["hypergrad_lr"] != 0  # at 0 a step is torch's
     if advance is not None and descends:
@@ -220,7 +222,7 @@ def _recipe(update: Update, alpha: Tensor) -> tuple[float, ...] | None:
     return (
         -1.0 if group["maximize"] else 1.0,
         0.0 if group.get("decoupled_weight_decay") else decay,
-        *(direction is not last, scale, shift, decays, 1 / left),
+        *(direction is not last, scale, shift, decoupled, 1 / left),
         *(*_ratio(after), 1.0),
         *first,
         *second,
@@ -233,11 +235,6 @@ def _ratio(direction: Direction) -> tuple[float, float, float]:
     if type(direction) is Ratio:
         return float(direction.scale), float(direction.shift), float(direction.decay)
     return 1.0, 0.0, 0.0
-
-
-def _number(alpha: Tensor) -> float:
-    """A rate; of element-wise ones, which have moved already, none."""
-    return alpha.item() if not alpha.dim() else 0.0
 
 
 @cache

@@ -151,10 +151,12 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         return kept if group["momentum"] == 0 or group["classical"] else (*kept, "momentum_buffer")
 
     def _absent(self, state: State, name: str, p: Tensor) -> Tensor:
-        zeros = torch.zeros_like(p)
+        if name == "momentum_buffer":  # torch makes it, from the first gradient
+            return torch.zeros_like(p)
         if name == "direction":  # the momentum has changed in mid-training
-            state[name] = zeros
-        return zeros  # torch makes the buffer, from the first gradient
+            state[name] = torch.zeros_like(p)
+            return state[name]
+        return super()._absent(state, name, p)
 
     def _stage(self, state: State) -> Number:
         return "momentum_buffer" in state

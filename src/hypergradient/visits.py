@@ -21,7 +21,7 @@ class Advance(NamedTuple):
     Attributes:
         first: (i, j, k) for memory[0] <- i g_t + j memory[0] + k memory[1], of which j or k is 0.
         second: (i, j) for memory[1] <- i g_t + j memory[1], with the square of g_t for a `Ratio`.
-        direction: how u_t follows from them: a function as `Visit.direction`.
+        direction: how u_t follows from them: a function as `Update.direction`.
     """
 
     first: tuple[float, float, float]
@@ -30,7 +30,7 @@ class Advance(NamedTuple):
 
 
 class Update(NamedTuple):
-    """How parameters of a group move: those with one pool, and one number of steps so far.
+    """How parameters of a group move: those with one pool, or none, that are at one stage.
 
     Attributes:
         group: its options.
@@ -72,6 +72,7 @@ class Visit(NamedTuple):
 
 
 Batches = list[tuple[Update, list[Visit]]]
+"""Visits to parameters that move alike."""
 
 
 def last(_theta: Tensor, _alpha: Tensor, u: Tensor, *_rest: Tensor) -> Tensor:

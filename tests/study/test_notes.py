@@ -69,3 +69,19 @@ def test_rates_no_float32_can_hold_are_noted_as_infinite():
     kept = Notes(1, torch.zeros(1))
     kept.add(torch.zeros(()), torch.zeros(1), torch.optim.SGD([p], lr=1e39))
     assert kept.rates.tolist() == [[torch.inf] * 3]
+
+
+@pytest.mark.parametrize("of_model", ["the last of many", "a bias"])
+def test_outputs_that_are_views_hold_no_memory_and_stay_as_they_were(of_model):
+    targets, bias = torch.tensor([1, 1, 0, 0]), torch.zeros(2)
+    kept, optimizer = Notes(2, targets), torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    for best in (1, 0):
+        if of_model == "a bias":
+            bias.copy_(torch.eye(2)[best])  # the same memory again
+            outputs = bias.expand(2, 2)
+        else:
+            outputs = torch.eye(2)[best].expand(2, 1000, 2).clone()[:, -1]
+        kept.add(torch.zeros(()), outputs, optimizer)
+    held = sum(outputs.untyped_storage().nbytes() for *_, outputs in kept._aside)
+    assert held <= 2 * 4 * 4
+    assert kept.answers.tolist() == targets.tolist()

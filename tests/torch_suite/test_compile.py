@@ -66,6 +66,25 @@ def test_inductor_makes_the_same_steps(name: str) -> None:
     assert_same(compiled.params, eager.params, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rule", ["additive", "multiplicative"])
+@pytest.mark.parametrize("name", HD)
+def test_a_stack_of_members_compiles_whole_and_equals_eager(name: str, rule: str) -> None:
+    options = {"granularity": "member", "rule": rule, "hypergrad_lr": 1e-3}
+    groups = [[torch.nn.Parameter(torch.zeros(4, n)) for n in (2, 3)] for _ in range(2)]
+    ours, plain = (HD[name](params, **options) for params in groups)
+    dynamo.utils.counters.clear()
+    step = torch.compile(ours.step, backend="eager")
+    for t in range(4):
+        for p in (*groups[0], *groups[1]):
+            p.grad = torch.arange(1.0, 1 + p.numel()).view(p.shape) - t
+        step()
+        plain.step()
+    assert not dynamo.utils.counters["graph_break"]
+    for p, wanted in zip(*groups, strict=True):
+        assert p.abs().min() > 0
+        torch.testing.assert_close(p, wanted, rtol=1e-4, atol=1e-5)
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuse what makes the host wait for a device: reading a number, or copying from it.
 

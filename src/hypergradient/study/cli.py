@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -344,6 +345,8 @@ def show_beside_published(table: pl.DataFrame) -> None:
 
 def main() -> None:
     """Run the command line; what the person can put right is said on stderr, with exit code 2."""
+    # Or the interpreter, as it ends, looks through all of torch for half a second.
+    atexit.register(gc.freeze)
     try:
         app()
     except StudyError as error:
@@ -356,5 +359,3 @@ def main() -> None:
         if (error.name or "").startswith("hypergradient"):
             raise
         stop_for_extra(error)
-    finally:
-        gc.freeze()  # or the interpreter, as it ends, looks through all of torch for half a second

@@ -41,6 +41,7 @@ class Notes:
         self._steps = self._examples = self._numbers = 0
         self._aside: list[tuple[float | Tensor, float | Tensor, Tensor]] = []
         self._own_rates = False
+        self._nothing = torch.empty(0)
 
     def add(self, loss: Tensor, outputs: Tensor, optimizer: Optimizer) -> None:
         """Note a step that was just made."""
@@ -51,8 +52,13 @@ class Notes:
         else:
             group = optimizer.param_groups[0]
             rates = number_of(alpha_of(group)) if "lr" in group else math.nan
-        self._aside.append((number_of(loss), rates, outputs.detach()))
-        self._numbers += outputs.numel()
+        kept = self._nothing
+        if self._classified:
+            kept = outputs.detach()
+            if outputs._is_view():  # noqa: SLF001  (it may hold more memory, or see it change)
+                kept = kept.clone()
+        self._aside.append((number_of(loss), rates, kept))
+        self._numbers += kept.numel()
         if self._numbers >= MOST_NUMBERS or len(self._aside) >= MOST_STEPS:
             self._settle()
 
