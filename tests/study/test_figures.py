@@ -98,31 +98,40 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
 
 def test_no_text_overlaps_or_is_cut_off(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables())
-    for name, figure in (("one", sensitivity), ("two", curves)):
-        drawing.save(figure, table, tmp_path, name)
-        renderer = figure.canvas.get_renderer()
-        texts = [axes.title for axes in figure.axes]
-        for axes in figure.axes:
-            texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
-            for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-                low, high = sorted(limits)
-                texts += [
-                    tick.label1
-                    for tick in axis.get_major_ticks()
-                    if low <= tick.get_loc() <= high and tick.label1.get_visible()
-                ]
-        boxes = [
-            (text.get_text(), text.get_window_extent(renderer))
-            for text in texts
-            if text.get_text() and text.get_visible()
-        ]
-        width, height = figure.canvas.get_width_height()
-        for place, (text, box) in enumerate(boxes):
-            assert box.x0 >= 0 <= box.y0, text
-            assert box.x1 <= width, text
-            assert box.y1 <= height, text
-            for other_text, other in boxes[:place]:
-                assert not box.overlaps(other), (text, other_text)
+    shared = drawing.blank((5.5, 2.4))
+    for axes in shared.subplots(1, 2):
+        axes.plot([1, 2])
+    shared.supxlabel("A label below both panels", fontsize=7)
+    for figure, note in ((sensitivity, ""), (curves, ""), (shared, "a note " * 30)):
+        drawing.save(figure, table, tmp_path, "one", note)
+        assert_apart(figure)
+
+
+def assert_apart(figure: Figure) -> None:
+    """Assert that no text is cut off or overlaps another."""
+    renderer = figure.canvas.get_renderer()
+    texts = [*figure.texts, *(axes.title for axes in figure.axes)]
+    for axes in figure.axes:
+        texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            low, high = sorted(limits)
+            texts += [
+                tick.label1
+                for tick in axis.get_major_ticks()
+                if low <= tick.get_loc() <= high and tick.label1.get_visible()
+            ]
+    boxes = [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in texts
+        if text.get_text() and text.get_visible()
+    ]
+    width, height = figure.canvas.get_width_height()
+    for place, (text, box) in enumerate(boxes):
+        assert box.x0 >= 0 <= box.y0, text
+        assert box.x1 <= width, text
+        assert box.y1 <= height, text
+        for other_text, other in boxes[:place]:
+            assert not box.overlaps(other), (text, other_text)
 
 
 @pytest.mark.parametrize("dark", [False, True])

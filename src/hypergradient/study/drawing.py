@@ -103,21 +103,23 @@ def save(figure: Figure, table: pl.DataFrame, folder: Path, name: str, note: str
     folder.mkdir(parents=True, exist_ok=True)
     undated: dict[str, Any] = {"metadata": {"CreationDate": None}}
     with mpl.rc_context(STYLE):
-        if note:
-            _write_below(figure, note)
+        bottom = _write_below(figure, note) if note else 0.0
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # it is laid out: not again for each format
+        if label := figure.get_supxlabel():  # for which room was made above the note, but not used
+            figure.supxlabel(label, y=bottom + 0.01, fontsize=7)
         _replace(folder / f"{name}.pdf", lambda part: figure.savefig(part, format="pdf", **undated))
         _replace(folder / f"{name}.png", lambda part: figure.savefig(part, format="png", dpi=300))
     _replace(folder / f"{name}.csv", lambda part: part.write_text(table.write_csv()))
 
 
-def _write_below(figure: Figure, note: str) -> None:
+def _write_below(figure: Figure, note: str) -> float:
+    """Write a note below a figure, and return the share of the height that it takes."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(note, int(22 * width))
     room = 0.02 + 0.1 * len(lines)
     figure.set_size_inches(width, height + room)
-    share = room / (height + room)
+    share: float = room / (height + room)
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, share, 1, 1 - share))
@@ -132,6 +134,7 @@ def _write_below(figure: Figure, note: str) -> None:
         color=FAINT,
         parse_math=False,
     )
+    return share
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
