@@ -82,7 +82,7 @@ def kill(process):
 @pytest.mark.usefixtures("patient")
 def test_workers_and_the_scheduler_are_killed_at_random(dask, study_file, tmp_path):
     """Two workers, one of which comes late; four kills of workers, two of the scheduler."""
-    runs, store = spec.load(study_file(epochs=60)).runs(), Store(tmp_path / "out")
+    runs, store = spec.load(study_file(epochs=120)).runs(), Store(tmp_path / "out")
     chance, ledger = random.Random(0), Ledger(store, runs)  # noqa: S311
     plan = ["worker", "scheduler", "worker", "worker", "scheduler", "worker"]
     killed, workers, mark = [], [], [0]
@@ -133,7 +133,7 @@ def test_the_command_is_killed_and_the_scheduler_never_comes_back(
     dask, study_file, tmp_path, monkeypatch
 ):
     """Its workers leave their runs and stay for the next command."""
-    path, out = study_file(epochs=60), tmp_path / "out"
+    path, out = study_file(epochs=120), tmp_path / "out"
     runs, store = spec.load(path).runs(), Store(out)
     ledger = Ledger(store, runs)
 

@@ -24,7 +24,7 @@ def store(tmp_path):
 @pytest.fixture
 def longer(study_file):
     """Twelve runs of a fraction of a second each."""
-    return spec.load(study_file(epochs=60)).runs()
+    return spec.load(study_file(epochs=150)).runs()
 
 
 def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_path):
@@ -72,7 +72,7 @@ ENDS = {
 def test_a_command_that_was_ended_resumes_without_repeating(
     study_file, tmp_path, number, send, code, said
 ):
-    path = study_file(epochs=100)
+    path = study_file(epochs=400)  # seconds, in which a signal finds it training
     runs, store = spec.load(path).runs(), Store(tmp_path / "out")
     command = [*COMMAND, "run", str(path), "--out", str(store.folder), "--workers", "1"]
     with subprocess.Popen(
