@@ -72,7 +72,7 @@ ENDS = {
 def test_a_command_that_was_ended_resumes_without_repeating(
     study_file, tmp_path, number, send, code, said
 ):
-    path = study_file(epochs=400)  # seconds, in which a signal finds it training
+    path = study_file(epochs=150)
     runs, store = spec.load(path).runs(), Store(tmp_path / "out")
     command = [*COMMAND, "run", str(path), "--out", str(store.folder), "--workers", "1"]
     with subprocess.Popen(
