@@ -89,7 +89,7 @@ class Job:
 
     def _take(self, update: Update, visits: list[Visit]) -> None:
         """Take what is for the C function of visits to parameters that move alike."""
-        recipe = _recipe(update, visits[0].alpha) if visits[0].p.is_cpu else None
+        recipe = _recipe(update, visits[0])
         if recipe is None:
             self.others.append((update, visits))
             self.left.append((update, visits))
@@ -97,28 +97,23 @@ class Job:
         elements, descends = update.pool is None, recipe[-2]
         index, count, others, left = len(self._taken), 0, [], []
         for visit in visits:
-            p, grad, alpha, memory, step = visit
-            tensors = (grad, p, *memory[:2], alpha) if elements else (grad, p, *memory[:2])
-            pointers = _pointers(tensors)
+            pointers = _pointers_of(visit, elements=elements)
             if pointers is None:
                 others.append(visit)
                 left.append(visit)
                 continue
-            if len(memory) == 1:
-                pointers.insert(3, 0)
-            if not elements:
-                pointers.append(0)
-            size = p.numel()
+            size = visit.p.numel()
             count += size
             self._rows += (size, index, *pointers)
             if not descends:
                 left.append(visit)
                 continue
-            self._descending.append(p)
-            if step is not None:
-                self._steps.append(step)
-        self._recipes += recipe
-        self._taken.append((update, count, visits[0].alpha))
+            self._descending.append(visit.p)
+            if visit.step is not None:
+                self._steps.append(visit.step)
+        if len(others) < len(visits):
+            self._recipes += recipe
+            self._taken.append((update, count, visits[0].alpha))
         if others:
             self.others.append((update, others))
         if left:
@@ -179,6 +174,18 @@ class Call:
         return self.sums
 
 
+def _pointers_of(visit: Visit, *, elements: bool) -> list[int] | None:
+    """Where a visit's numbers are, or null; None if they are not for the C function."""
+    p, grad, alpha, memory, _ = visit
+    pointers = _pointers((grad, p, *memory[:2], alpha) if elements else (grad, p, *memory[:2]))
+    if pointers is not None:
+        if len(memory) == 1:
+            pointers.insert(3, 0)
+        if not elements:
+            pointers.append(0)
+    return pointers
+
+
 def _pointers(tensors: tuple[Tensor, ...]) -> list[int] | None:
     """Where numbers are, if they are float32, on the CPU, dense and in one order."""
     grad, p, *_ = tensors
@@ -196,15 +203,15 @@ def _pointers(tensors: tuple[Tensor, ...]) -> list[int] | None:
     return pointers
 
 
-def _recipe(update: Update, alpha: Tensor) -> tuple[float, ...] | None:
-    """What the C function is to do, if it can."""
+def _recipe(update: Update, first: Visit) -> tuple[float, ...] | None:
+    """What the C function is to do, if it can: with the rate of the first of those that move so."""
     group, pool, direction, kept, advance = update
-    decay = group["weight_decay"]
+    alpha, decay = first.alpha, group["weight_decay"]
     if (
         not (direction is last or type(direction) is Ratio)
         or (RULES[group["rule"]].update is not additive if pool is None else alpha.dim())
         or isinstance(decay, Tensor)
-        or not alpha.is_cpu
+        or not (alpha.is_cpu and first.p.is_cpu)
     ):
         return None
     now = 0.0 if pool is None else alpha.item()  # of element-wise rates there is no one number
@@ -212,20 +219,20 @@ def _recipe(update: Update, alpha: Tensor) -> tuple[float, ...] | None:
     left = 1 - decoupled * now
     if abs(left) <= EPS:  # see Ratio
         decoupled, left = 0.0, 1.0
-    first, second, after = (0.0, 1.0, 0.0), (0.0, 1.0), last
+    a, b, after = (0.0, 1.0, 0.0), (0.0, 1.0), last  # see Advance
     descends = advance is not None and group["hypergrad_lr"] != 0  # at 0 a step is torch's
     if advance is not None and descends:
-        first, second, after = advance
+        a, b, after = advance
     elif kept is not None:
-        first = kept[0], 0.0, kept[1]
+        a = kept[0], 0.0, kept[1]
     low, high = group["lr_bounds"] or (-math.inf, math.inf)
     return (
         -1.0 if group["maximize"] else 1.0,
         0.0 if group.get("decoupled_weight_decay") else decay,
         *(direction is not last, scale, shift, decoupled, 1 / left),
         *(*_ratio(after), 1.0),
-        *first,
-        *second,
+        *a,
+        *b,
         *(pool is not None and pool.norms, group["hypergrad_lr"], low, high),
         *(descends, now),
     )
