@@ -2,9 +2,12 @@
 
 import pytest
 
-from hypergradient.study import StudyError, analyse, spec
-from hypergradient.study import execute as engine
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.results.collect import collect
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
+from hypergradient.study.tasks.registry import find_task
 
 STUDY = """
 title = "Scaled"
@@ -45,7 +48,7 @@ zip = { lr = [0.1, 0.01, 0.001], hypergrad_lr = [1e-3, 1e-4, 1e-5] }
 def load(tmp_path):
     def write_and_load(text=STUDY, scale=None):
         (tmp_path / "scaled.toml").write_text(text, encoding="utf-8")
-        return spec.load(tmp_path / "scaled.toml", scale)
+        return load_study(tmp_path / "scaled.toml", scale)
 
     return write_and_load
 
@@ -104,8 +107,8 @@ def test_what_two_scales_have_in_common_is_one_run(load):
 
 def test_the_scale_is_a_column(load, tmp_path):
     study, store = load(), Store(tmp_path / "results")
-    engine.work(study.runs(), store, None)
-    runs, epochs = analyse.tables(study, store)
+    work(study.runs(), store, None)
+    runs, epochs = collect(study, store)
     assert set(runs["scale"]) == {"laptop"}
     assert runs["schedule"].to_list() == ["constant", "lr-decay"] * 2
     assert runs["train_examples"].to_list() == [200] * 4
@@ -119,7 +122,7 @@ def test_an_unknown_scale_names_those_there_are(load):
 
 
 def test_a_subset_is_spread_evenly_over_the_examples():
-    data = engine.tasks.find("digits-logreg").load()
+    data = find_task("digits-logreg").load()
     part = data.subset(100, None)
     assert len(part.train_y) == 100
     assert len(part.valid_y) == 360

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from hypergradient.study import analyse
+from hypergradient.study.results.tuned import tuned
 
 ROLES = {"lr": "nuisance", "hypergrad_lr": "scientific", "momentum": "fixed"}
 
@@ -22,7 +22,7 @@ def table(rows, seeds=2):
 
 
 def best(rows, roles=ROLES, **options):
-    return analyse.tuned(table(rows), roles, **options).rows(named=True)
+    return tuned(table(rows), roles, **options).rows(named=True)
 
 
 def test_the_least_mean_over_seeds_is_chosen_not_the_least_loss():
@@ -83,7 +83,7 @@ def test_the_loss_of_a_run_that_diverged_does_not_count():
     rows = table([("SGD", 0.1, None, [0.1, 0.1]), ("SGD", 0.2, None, [1.0, 1.0])])
     lost = pl.when(pl.col("lr") == 0.1, pl.col("seed") == 1).then(pl.lit("diverged"))
     runs = rows.with_columns(status=lost.otherwise("status"))
-    assert analyse.tuned(runs, ROLES)["lr"].to_list() == [0.2]
+    assert tuned(runs, ROLES)["lr"].to_list() == [0.2]
 
 
 def test_accuracies_are_best_where_they_are_largest():

@@ -1,0 +1,240 @@
+"""The figures that a study's report can show, by name: what each needs, draws and tells the page.
+
+To add one, write a function in `results` that computes its table (reached by `Statistics`), one in
+`figures` that draws it, a section templates/sections/NAME.html and a drawer in templates/scripts;
+then enter it here, and its name in `declare.fields.FigureName`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from hypergradient.study.figures import (
+    curves,
+    grid,
+    heatmap,
+    iterations,
+    published,
+    schedules,
+    sensitivity,
+    untuned,
+)
+from hypergradient.study.results.best import SETTING
+from hypergradient.study.results.pairs import SERIES
+from hypergradient.study.results.relative import LINE
+from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.untuned import PICTURED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from matplotlib.figure import Figure
+
+    from hypergradient.study.results.statistics import Statistics
+
+CURVES: Final = {**LOSS_LABELS, "lr_mean": "Learning rate"}
+
+_DIGITS = 6  # what the page's points are rounded to; the CSV files hold all
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure of a report.
+
+    Attributes:
+        possible: Whether the tables hold what it shows.
+        draw: Its files: name, figure and the table behind it. The page's section links to them.
+        page: What the page's script needs for it, under names that figures may share.
+    """
+
+    possible: Callable[[Statistics], bool]
+    draw: Callable[[Statistics], Iterable[tuple[str, Figure, pl.DataFrame]]]
+    page: Callable[[Statistics], dict[str, Any]]
+
+
+def _sensitivity(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for metric, table in tables.sensitivity.items():
+        figure = sensitivity.draw_sensitivity(table, tables.finals[metric], tables.ceilings, metric)
+        yield f"sensitivity_{metric}", figure, table
+
+
+def _curves(*columns: str) -> Callable[[Statistics], Iterable[tuple[str, Figure, pl.DataFrame]]]:
+    def draw(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+        for column in columns:
+            table = tables.curves.select(*SERIES, "lr", "epoch", column, "runs", "diverged")
+            figure = curves.draw_curves(tables.curves, tables.ceilings, column, CURVES[column])
+            yield f"curves_{column}", figure, table
+
+    return draw
+
+
+def _curves_page(tables: Statistics) -> dict[str, Any]:
+    return {"curves": _series(tables.curves, [*SERIES, "lr", "runs", "diverged"])}
+
+
+def _best(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    yield from _schedules("best", tables.best_curves, tables.best_seeds, tables.ceilings)
+
+
+def _tuning(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    yield from _schedules("tuning", tables.tuning_curves, tables.tuning_seeds, tables.ceilings)
+
+
+def _schedules(
+    name: str, curves: pl.DataFrame, seeds: pl.DataFrame, ceilings: pl.DataFrame
+) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for metric in LOSS_LABELS:
+        figure = schedules.draw_best(curves, seeds, ceilings, metric)
+        yield f"{name}_{metric}", figure, curves.filter(metric=metric)
+
+
+def _relative(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for metric, table in tables.relative.items():
+        yield (
+            f"relative_{metric}",
+            schedules.draw_relative(table, tables.ceilings, metric),
+            table,
+        )
+
+
+def _relative_page(tables: Statistics) -> dict[str, Any]:
+    some = next(iter(tables.relative.values()))
+    return {
+        "relative": {
+            metric: _series(table, [*LINE, *(["hypergrad_lr"] if _has_beta(table) else [])])
+            for metric, table in tables.relative.items()
+        },
+        "betas": (betas := schedules.betas_of(some)),
+        "betaColours": {
+            scheme: [
+                schedules.line_colours(some, dark=scheme == "dark")["hypergradient", beta]
+                for beta in betas
+            ]
+            for scheme in ("light", "dark")
+        },
+    }
+
+
+def _untuned(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    own = tables.untuned
+    for measure in PICTURED:
+        figure = untuned.draw_map(own.by_task, own.scores, tables.selection, measure)
+        yield f"untuned_tasks_{measure}", figure, own.by_task.filter(measure=measure)
+        figure = untuned.draw_profiles(own.profile, own.scores, measure)
+        yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)
+
+
+OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
+"""Those that show all tasks at once, and so do not follow the page's choice of one."""
+
+GALLERY: Final = {
+    "summary": Entry(lambda tables: tables.paired.height > 0, lambda _: (), lambda _: {}),
+    "untuned": Entry(lambda tables: not tables.untuned.by_task.is_empty(), _untuned, lambda _: {}),
+    "heatmap": Entry(
+        lambda tables: tables.is_convergence and tables.cells.height > 0,
+        lambda tables: [("heatmap", heatmap.draw_heatmaps(tables.grids), tables.cells)],
+        lambda tables: {"heatmap": tables.grids, "heatColours": heatmap.shades()},
+    ),
+    "iterations": Entry(
+        lambda tables: tables.beside_steps.height > 0,
+        lambda tables: [
+            (
+                "iterations",
+                iterations.draw_steps_published(tables.beside_steps),
+                tables.beside_steps,
+            )
+        ],
+        lambda tables: {"iterations": _series(tables.beside_steps, ["task", "method"])},
+    ),
+    "best": Entry(
+        lambda tables: tables.best_curves.height > 0,
+        _best,
+        lambda tables: {
+            "best": _series(tables.best_curves, [*SETTING, "metric"]),
+            "bestSeeds": _series(tables.best_seeds, [*SETTING, "metric", "seed"]),
+        },
+    ),
+    "tuning": Entry(
+        lambda tables: (
+            tables.lines["adaptive"].any() and tables.tuning_curves["schedule"].n_unique() > 1
+        ),
+        _tuning,
+        lambda tables: {
+            "tuning": _series(tables.tuning_curves, [*SETTING, "metric"]),
+            "tuningSeeds": _series(tables.tuning_seeds, [*SETTING, "metric", "seed"]),
+        },
+    ),
+    "relative": Entry(
+        lambda tables: all(
+            table["ratio"].count() > 0 and table["lr"].n_unique() > 1
+            for table in tables.relative.values()
+        ),
+        _relative,
+        _relative_page,
+    ),
+    "sensitivity": Entry(
+        lambda tables: len(tables.rates) > 1,
+        _sensitivity,
+        lambda tables: {
+            name: {metric: _series(table, SERIES) for metric, table in by_metric.items()}
+            for name, by_metric in (("sensitivity", tables.sensitivity), ("finals", tables.finals))
+        },
+    ),
+    "grid": Entry(
+        lambda tables: tables.paired.height > 0,
+        lambda tables: [("grid", grid.draw_grid(tables.curves, tables.ceilings), tables.curves)],
+        _curves_page,
+    ),
+    "curves": Entry(lambda tables: tables.paired.height > 0, _curves(*LOSS_LABELS), _curves_page),
+    "rate": Entry(lambda tables: tables.paired.height > 0, _curves("lr_mean"), _curves_page),
+    "published": Entry(
+        lambda tables: tables.beside.height > 0,
+        lambda tables: [("published", published.draw_published(tables.beside), tables.beside)],
+        lambda tables: {"published": _series(tables.beside, ["task", "method", "metric"])},
+    ),
+}
+"""By the name that a study's `figures` gives them; the order is that of the page."""
+
+
+def shown(tables: Statistics, wanted: Sequence[str] = ()) -> list[str]:
+    """Return the names of the figures to show.
+
+    Args:
+        tables: What there is to show.
+        wanted: Names in `GALLERY`; if there are none, those that suit the study are taken.
+
+    Returns:
+        Those of which there is something to show, in the order of the page.
+
+    Raises:
+        ValueError: A name is not in `GALLERY`.
+    """
+    for name in wanted:
+        if name not in GALLERY:
+            raise ValueError(f"figure {name!r} is not one of {', '.join(GALLERY)}")
+    names = wanted or _usual(tables)
+    return [name for name, entry in GALLERY.items() if name in names and entry.possible(tables)]
+
+
+def _usual(tables: Statistics) -> tuple[str, ...]:
+    if tables.is_convergence:
+        return ("heatmap", "iterations")
+    if tables.has_offline:
+        return ("best", "relative", "published")
+    if tables.lines["adaptive"].all():
+        return ("tuning", "curves", "rate")
+    return ("summary", "sensitivity", "curves", "rate", "published")
+
+
+def _has_beta(table: pl.DataFrame) -> bool:
+    return "hypergrad_lr" in table.columns
+
+
+def _series(table: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """One dictionary a group: its keys, and every other column as a list."""
+    kept = pl.selectors.by_name("lr", "hypergrad_lr", require_all=False)
+    rounded = table.with_columns((pl.selectors.float() - kept).round_sig_figs(_DIGITS))
+    return rounded.group_by(keys, maintain_order=True).all().to_dicts()
