@@ -89,7 +89,7 @@ def steps(run: Run, data: Data) -> float:
     training = Training(run, initial_model(run), data)
     training.model.train()
     began = time.perf_counter()
-    for _ in range(training.steps):
+    for _ in range(training.steps_per_epoch):
         training.make_step()
     return time.perf_counter() - began
 

@@ -54,7 +54,7 @@ def random_data(features: int) -> Data:
 
 def stepper(training: Any) -> Callable[[], None]:
     def step() -> None:
-        if training.made == training.steps:
+        if training.step_in_epoch == training.steps_per_epoch:
             training.begin_epoch(training.epoch + 1)
         training.make_step()
 

@@ -94,10 +94,7 @@ class Forked:
 
 PRELOADED = [
     *("pytest", "torch._dynamo"),  # which torch imports with the first optimizer, in 2 s
-    *(
-        f"hypergradient.study.{name}"
-        for name in ("run.train_one", "run.train_ensemble", "cli", "results.collect")
-    ),
+    *(f"hypergradient.study.{name}" for name in ("run.train_runs", "cli", "results.collect")),
 ]
 
 

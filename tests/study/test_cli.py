@@ -101,7 +101,7 @@ def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monke
 
     def in_this_process(runs, store, *, data_dir, **_):
         work(runs[:-1], store, data_dir)
-        monkeypatch.setattr("hypergradient.study.run.train_ensemble.train_ensemble", crash)
+        monkeypatch.setattr("hypergradient.study.run.train_runs.train_runs", crash)
         work(runs, store, data_dir)
 
     monkeypatch.setattr(execution, "execute", in_this_process)

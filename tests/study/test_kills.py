@@ -13,7 +13,7 @@ import pytest
 from processes import Forked, Ledger, numbers, record, wait_until
 
 from hypergradient.study.declare.load import load_study
-from hypergradient.study.run import train_ensemble
+from hypergradient.study.run import train_runs
 from hypergradient.study.run.execute import execute
 from hypergradient.study.run.guard import MOST_DEATHS
 from hypergradient.study.run.store import Store
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_costs_time_and_no_more(study_file, tmp_path, monke
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_ensemble, "leave_if_alone", stop)
+        patch.setattr(train_runs, "leave_if_alone", stop)
         with pytest.raises(Stop):
             work([run], store, None, checkpoint_seconds=0.0)
     kept = place.read_bytes()

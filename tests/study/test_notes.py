@@ -60,8 +60,8 @@ def test_notes_are_of_what_was_seen(kind, granularity, limits, monkeypatch):
     assert kept.rates[:, 1:].tolist() == torch.tensor(rates).tolist()
     between = (kept.rates[:, 1] <= kept.rates[:, 0]) & (kept.rates[:, 0] <= kept.rates[:, 2])
     assert between.all()
-    assert kept.answers.tolist() == answers
-    assert not any(t.requires_grad for t in (kept.losses, kept.rates, kept.answers))
+    assert kept.predictions.tolist() == answers
+    assert not any(t.requires_grad for t in (kept.losses, kept.rates, kept.predictions))
 
 
 def test_rates_no_float32_can_hold_are_noted_as_infinite():
@@ -82,6 +82,6 @@ def test_outputs_that_are_views_hold_no_memory_and_stay_as_they_were(of_model):
         else:
             outputs = torch.eye(2)[best].expand(2, 1000, 2).clone()[:, -1]
         kept.add(torch.zeros(()), outputs, optimizer)
-    held = sum(outputs.untyped_storage().nbytes() for *_, outputs in kept._aside)
+    held = sum(outputs.untyped_storage().nbytes() for *_, outputs in kept._pending)
     assert held <= 2 * 4 * 4
-    assert kept.answers.tolist() == targets.tolist()
+    assert kept.predictions.tolist() == targets.tolist()

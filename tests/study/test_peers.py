@@ -16,7 +16,8 @@ from hypergradient.study.methods.modes import step_function
 from hypergradient.study.methods.registry import find_method
 from hypergradient.study.tasks.registry import find_task
 from hypergradient.study.train.initial import initial_model
-from hypergradient.study.train.training import Training, nothing, train
+from hypergradient.study.train.session import do_nothing
+from hypergradient.study.train.training import Training, train
 
 PACKAGES = {
     "Prodigy": "prodigyopt",
@@ -124,7 +125,7 @@ def test_a_step_that_asks_for_the_loss_gets_the_minibatch_s():
         training.make_step()
     seen = torch.stack(training.optimizer.seen)
     assert not seen.requires_grad
-    assert torch.equal(seen, training.notes.losses)
+    assert torch.equal(seen, training.metrics.losses)
 
 
 class Away(torch.optim.SGD):
@@ -152,10 +153,10 @@ def test_evaluation_is_of_the_weights_that_an_optimizer_puts_there():
     records = []
     for epoch in (1, 2):
         training.begin_epoch(epoch)
-        records.append(training.finish_epoch(nothing))
+        records.append(training.finish_epoch(do_nothing))
         assert not model.weight.any()
     assert [r.train_loss for r in records] == pytest.approx([np.log(10)] * 2)
-    assert training.notes.losses[-1] < np.log(10)  # it trains what it has learned
+    assert training.metrics.losses[-1] < np.log(10)  # it trains what it has learned
 
 
 def test_batch_norms_are_told_of_the_weights_that_are_evaluated():

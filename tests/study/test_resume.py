@@ -13,7 +13,7 @@ from hypergradient.study.methods.schedules import SCHEDULES
 from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.registry import TASKS, Task
 from hypergradient.study.train.initial import initial_model
-from hypergradient.study.train.training import train
+from hypergradient.study.train.training import Training, train
 
 
 class Stop(Exception):  # noqa: N818
@@ -145,3 +145,13 @@ def test_a_run_until_a_loss_goes_on():
     assert 1 < reached < 14
     for at in range(1, reached):
         assert_same(interrupted(run, at), undisturbed)
+
+
+def test_checkpoints_have_the_keys_of_earlier_versions():
+    """A run that another version began must go on: what a checkpoint calls things is a format."""
+    run = make("SGD")
+    training = Training(run, initial_model(run), TASKS[run.task].load())
+    assert training.state().keys() == {
+        *("model", "optimizer", "schedule", "augmentation", "dropout", "epoch", "made"),
+        *("target_step", "losses", "rates", "answers", "seconds"),
+    }

@@ -51,7 +51,7 @@ def test_each_step_uses_the_rate_of_the_formula(schedule, method):
     used = {}
 
     def note(training):
-        used[training.step] = training.notes.rates[-1, 0].item()
+        used[training.step] = training.metrics.rates[-1, 0].item()
 
     data = TASKS[run.task].load()
     records = list(train(run, initial_model(run), data, after_step=note))

@@ -46,7 +46,7 @@ def records_of(until, lr=0.1):
             run,
             initial_model(run),
             data,
-            after_step=lambda training: seen.append(training.notes.losses[-1].item()),
+            after_step=lambda training: seen.append(training.metrics.losses[-1].item()),
         )
     )
     return records, seen

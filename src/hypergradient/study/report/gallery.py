@@ -45,7 +45,7 @@ class Entry:
     """One figure of a report.
 
     Attributes:
-        possible: Whether the tables hold what it shows.
+        possible: Whether the statistics hold what it shows.
         draw: Its files: name, figure and the table behind it. The page's section links to them.
         page: What the page's script needs for it, under names that figures may share.
     """
@@ -55,32 +55,40 @@ class Entry:
     page: Callable[[Statistics], dict[str, Any]]
 
 
-def _sensitivity(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
-    for metric, table in tables.sensitivity.items():
-        figure = sensitivity.draw_sensitivity(table, tables.finals[metric], tables.ceilings, metric)
+def _sensitivity(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for metric, table in statistics.sensitivity.items():
+        figure = sensitivity.draw_sensitivity(
+            table, statistics.finals[metric], statistics.ceilings, metric
+        )
         yield f"sensitivity_{metric}", figure, table
 
 
 def _curves(*columns: str) -> Callable[[Statistics], Iterable[tuple[str, Figure, pl.DataFrame]]]:
-    def draw(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    def draw(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
         for column in columns:
-            table = tables.curves.select(*SERIES, "lr", "epoch", column, "runs", "diverged")
-            figure = curves.draw_curves(tables.curves, tables.ceilings, column, CURVES[column])
+            table = statistics.curves.select(*SERIES, "lr", "epoch", column, "runs", "diverged")
+            figure = curves.draw_curves(
+                statistics.curves, statistics.ceilings, column, CURVES[column]
+            )
             yield f"curves_{column}", figure, table
 
     return draw
 
 
-def _curves_page(tables: Statistics) -> dict[str, Any]:
-    return {"curves": _series(tables.curves, [*SERIES, "lr", "runs", "diverged"])}
+def _curves_page(statistics: Statistics) -> dict[str, Any]:
+    return {"curves": _series(statistics.curves, [*SERIES, "lr", "runs", "diverged"])}
 
 
-def _best(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
-    yield from _schedules("best", tables.best_curves, tables.best_seeds, tables.ceilings)
+def _best(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    yield from _schedules(
+        "best", statistics.best_curves, statistics.best_seeds, statistics.ceilings
+    )
 
 
-def _tuning(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
-    yield from _schedules("tuning", tables.tuning_curves, tables.tuning_seeds, tables.ceilings)
+def _tuning(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    yield from _schedules(
+        "tuning", statistics.tuning_curves, statistics.tuning_seeds, statistics.ceilings
+    )
 
 
 def _schedules(
@@ -91,21 +99,21 @@ def _schedules(
         yield f"{name}_{metric}", figure, curves.filter(metric=metric)
 
 
-def _relative(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
-    for metric, table in tables.relative.items():
+def _relative(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for metric, table in statistics.relative.items():
         yield (
             f"relative_{metric}",
-            schedules.draw_relative(table, tables.ceilings, metric),
+            schedules.draw_relative(table, statistics.ceilings, metric),
             table,
         )
 
 
-def _relative_page(tables: Statistics) -> dict[str, Any]:
-    some = next(iter(tables.relative.values()))
+def _relative_page(statistics: Statistics) -> dict[str, Any]:
+    some = next(iter(statistics.relative.values()))
     return {
         "relative": {
             metric: _series(table, [*LINE, *(["hypergrad_lr"] if _has_beta(table) else [])])
-            for metric, table in tables.relative.items()
+            for metric, table in statistics.relative.items()
         },
         "betas": (betas := schedules.betas_of(some)),
         "betaColours": {
@@ -118,10 +126,10 @@ def _relative_page(tables: Statistics) -> dict[str, Any]:
     }
 
 
-def _untuned(tables: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
-    own = tables.untuned
+def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    own = statistics.untuned
     for measure in PICTURED:
-        figure = untuned.draw_map(own.by_task, own.scores, tables.selection, measure)
+        figure = untuned.draw_map(own.by_task, own.scores, statistics.selection, measure)
         yield f"untuned_tasks_{measure}", figure, own.by_task.filter(measure=measure)
         figure = untuned.draw_profiles(own.profile, own.scores, measure)
         yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)
@@ -131,79 +139,93 @@ OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
 """Those that show all tasks at once, and so do not follow the page's choice of one."""
 
 GALLERY: Final = {
-    "summary": Entry(lambda tables: tables.paired.height > 0, lambda _: (), lambda _: {}),
-    "untuned": Entry(lambda tables: not tables.untuned.by_task.is_empty(), _untuned, lambda _: {}),
+    "summary": Entry(lambda statistics: statistics.paired.height > 0, lambda _: (), lambda _: {}),
+    "untuned": Entry(
+        lambda statistics: not statistics.untuned.by_task.is_empty(), _untuned, lambda _: {}
+    ),
     "heatmap": Entry(
-        lambda tables: tables.is_convergence and tables.cells.height > 0,
-        lambda tables: [("heatmap", heatmap.draw_heatmaps(tables.grids), tables.cells)],
-        lambda tables: {"heatmap": tables.grids, "heatColours": heatmap.shades()},
+        lambda statistics: statistics.is_convergence and statistics.cells.height > 0,
+        lambda statistics: [("heatmap", heatmap.draw_heatmaps(statistics.grids), statistics.cells)],
+        lambda statistics: {"heatmap": statistics.grids, "heatColours": heatmap.shades()},
     ),
     "iterations": Entry(
-        lambda tables: tables.beside_steps.height > 0,
-        lambda tables: [
+        lambda statistics: statistics.beside_steps.height > 0,
+        lambda statistics: [
             (
                 "iterations",
-                iterations.draw_steps_published(tables.beside_steps),
-                tables.beside_steps,
+                iterations.draw_steps_published(statistics.beside_steps),
+                statistics.beside_steps,
             )
         ],
-        lambda tables: {"iterations": _series(tables.beside_steps, ["task", "method"])},
+        lambda statistics: {"iterations": _series(statistics.beside_steps, ["task", "method"])},
     ),
     "best": Entry(
-        lambda tables: tables.best_curves.height > 0,
+        lambda statistics: statistics.best_curves.height > 0,
         _best,
-        lambda tables: {
-            "best": _series(tables.best_curves, [*SETTING, "metric"]),
-            "bestSeeds": _series(tables.best_seeds, [*SETTING, "metric", "seed"]),
+        lambda statistics: {
+            "best": _series(statistics.best_curves, [*SETTING, "metric"]),
+            "bestSeeds": _series(statistics.best_seeds, [*SETTING, "metric", "seed"]),
         },
     ),
     "tuning": Entry(
-        lambda tables: (
-            tables.lines["adaptive"].any() and tables.tuning_curves["schedule"].n_unique() > 1
+        lambda statistics: (
+            statistics.lines["adaptive"].any()
+            and statistics.tuning_curves["schedule"].n_unique() > 1
         ),
         _tuning,
-        lambda tables: {
-            "tuning": _series(tables.tuning_curves, [*SETTING, "metric"]),
-            "tuningSeeds": _series(tables.tuning_seeds, [*SETTING, "metric", "seed"]),
+        lambda statistics: {
+            "tuning": _series(statistics.tuning_curves, [*SETTING, "metric"]),
+            "tuningSeeds": _series(statistics.tuning_seeds, [*SETTING, "metric", "seed"]),
         },
     ),
     "relative": Entry(
-        lambda tables: all(
+        lambda statistics: all(
             table["ratio"].count() > 0 and table["lr"].n_unique() > 1
-            for table in tables.relative.values()
+            for table in statistics.relative.values()
         ),
         _relative,
         _relative_page,
     ),
     "sensitivity": Entry(
-        lambda tables: len(tables.rates) > 1,
+        lambda statistics: len(statistics.rates) > 1,
         _sensitivity,
-        lambda tables: {
+        lambda statistics: {
             name: {metric: _series(table, SERIES) for metric, table in by_metric.items()}
-            for name, by_metric in (("sensitivity", tables.sensitivity), ("finals", tables.finals))
+            for name, by_metric in (
+                ("sensitivity", statistics.sensitivity),
+                ("finals", statistics.finals),
+            )
         },
     ),
     "grid": Entry(
-        lambda tables: tables.paired.height > 0,
-        lambda tables: [("grid", grid.draw_grid(tables.curves, tables.ceilings), tables.curves)],
+        lambda statistics: statistics.paired.height > 0,
+        lambda statistics: [
+            ("grid", grid.draw_grid(statistics.curves, statistics.ceilings), statistics.curves)
+        ],
         _curves_page,
     ),
-    "curves": Entry(lambda tables: tables.paired.height > 0, _curves(*LOSS_LABELS), _curves_page),
-    "rate": Entry(lambda tables: tables.paired.height > 0, _curves("lr_mean"), _curves_page),
+    "curves": Entry(
+        lambda statistics: statistics.paired.height > 0, _curves(*LOSS_LABELS), _curves_page
+    ),
+    "rate": Entry(
+        lambda statistics: statistics.paired.height > 0, _curves("lr_mean"), _curves_page
+    ),
     "published": Entry(
-        lambda tables: tables.beside.height > 0,
-        lambda tables: [("published", published.draw_published(tables.beside), tables.beside)],
-        lambda tables: {"published": _series(tables.beside, ["task", "method", "metric"])},
+        lambda statistics: statistics.beside.height > 0,
+        lambda statistics: [
+            ("published", published.draw_published(statistics.beside), statistics.beside)
+        ],
+        lambda statistics: {"published": _series(statistics.beside, ["task", "method", "metric"])},
     ),
 }
 """By the name that a study's `figures` gives them; the order is that of the page."""
 
 
-def shown(tables: Statistics, wanted: Sequence[str] = ()) -> list[str]:
+def shown(statistics: Statistics, wanted: Sequence[str] = ()) -> list[str]:
     """Return the names of the figures to show.
 
     Args:
-        tables: What there is to show.
+        statistics: What there is to show.
         wanted: Names in `GALLERY`; if there are none, those that suit the study are taken.
 
     Returns:
@@ -215,16 +237,16 @@ def shown(tables: Statistics, wanted: Sequence[str] = ()) -> list[str]:
     for name in wanted:
         if name not in GALLERY:
             raise ValueError(f"figure {name!r} is not one of {', '.join(GALLERY)}")
-    names = wanted or _usual(tables)
-    return [name for name, entry in GALLERY.items() if name in names and entry.possible(tables)]
+    names = wanted or _usual(statistics)
+    return [name for name, entry in GALLERY.items() if name in names and entry.possible(statistics)]
 
 
-def _usual(tables: Statistics) -> tuple[str, ...]:
-    if tables.is_convergence:
+def _usual(statistics: Statistics) -> tuple[str, ...]:
+    if statistics.is_convergence:
         return ("heatmap", "iterations")
-    if tables.has_offline:
+    if statistics.has_offline:
         return ("best", "relative", "published")
-    if tables.lines["adaptive"].all():
+    if statistics.lines["adaptive"].all():
         return ("tuning", "curves", "rate")
     return ("summary", "sensitivity", "curves", "rate", "published")
 

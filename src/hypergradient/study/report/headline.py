@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from hypergradient.study.results.statistics import Statistics
 
 
-def headline(tables: Statistics, names: Sequence[str]) -> list[str]:
+def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
     """Say what came out, by the figures that are shown.
 
     Args:
-        tables: All there is to tell.
+        statistics: All there is to tell.
         names: The figures of the page.
 
     Returns:
@@ -24,18 +24,18 @@ def headline(tables: Statistics, names: Sequence[str]) -> list[str]:
     """
     told = []
     if "heatmap" in names:
-        told += convergence(tables.cells, tables.score)
+        told += convergence(statistics.cells, statistics.score)
     if "best" in names:
-        told += verdicts(tables.tally)
+        told += verdicts(statistics.tally)
     if "tuning" in names:
-        told += tuning(tables.tuning)
+        told += tuning(statistics.tuning)
     if "relative" in names:
-        told += breadth(tables.widths["train_loss"])
+        told += breadth(statistics.widths["train_loss"])
     if "untuned" in names:
-        told += nearness(tables.untuned.scores)
-    if not told and tables.paired.height:
-        return losses(tables.summary["train_loss"], tables.runs)
-    diverged = _diverged(tables.runs)
+        told += nearness(statistics.untuned.scores)
+    if not told and statistics.paired.height:
+        return losses(statistics.summary["train_loss"], statistics.runs)
+    diverged = _diverged(statistics.runs)
     return [*told, f"{diverged[0].upper()}{diverged[1:]}."]
 
 

@@ -69,11 +69,11 @@ def write_report(
         ValueError: The study names a figure that there is not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = Statistics(runs, epochs, published, getattr(study, "selection", ()))
-    names = shown(tables, getattr(study, "figures", ())) if tables.lines.height else []
+    statistics = Statistics(runs, epochs, published, getattr(study, "selection", ()))
+    names = shown(statistics, getattr(study, "figures", ())) if statistics.lines.height else []
     note = scale_label(runs)
     for name in names:
-        for stem, figure, table in GALLERY[name].draw(tables):
+        for stem, figure, table in GALLERY[name].draw(statistics):
             save(figure, table, folder / "figures", stem, note)
     html = (
         _environment()
@@ -81,26 +81,28 @@ def write_report(
         .render(
             study=study,
             declaration=json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False),
-            headline=headline(tables, names) if tables.lines.height else ["No run has finished."],
+            headline=headline(statistics, names)
+            if statistics.lines.height
+            else ["No run has finished."],
             facts=_facts(runs),
             problems=_problems(runs),
             note=note,
             shown=names,
-            tables=tables,
-            several_rates=tables.lines.height and len(tables.rates) > 1,
+            statistics=statistics,
+            several_rates=statistics.lines.height and len(statistics.rates) > 1,
             near=NEAR,
             within=round(100 * (WITHIN - 1)),
             level=LEVEL,
             margin=MARGIN,
             losses=LOSS_LABELS,
-            several_tasks=len(tables.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
+            several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
             measures=MEASURES,
             pictured=PICTURED,
             titles=TITLES,
             picture=lambda name: _picture(folder / "figures" / f"{name}.png"),
             surroundings=_surroundings(runs),
             command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            page=_page(tables, names) if set(names) - {"summary"} else None,
+            page=_page(statistics, names) if set(names) - {"summary"} else None,
             style=_asset("report.css"),
             script=_script(),
             plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
@@ -153,22 +155,22 @@ def _surroundings(runs: pl.DataFrame) -> list[tuple[str, str]]:
     return rows
 
 
-def _page(tables: Statistics, names: Sequence[str]) -> dict[str, Any]:
+def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
     """What the page's script draws, as JSON: what all figures share, and what each adds."""
     page: dict[str, Any] = {
-        "tasks": tables.tasks,
+        "tasks": statistics.tasks,
         "names": CURVES,
         "labels": [LABELS[False], LABELS[True]],
         "schedules": list(COLOURS),
-        "rates": tables.rates,
+        "rates": statistics.rates,
         "colours": {
-            "light": rate_colours(len(tables.rates)),
-            "dark": rate_colours(len(tables.rates), dark=True),
+            "light": rate_colours(len(statistics.rates)),
+            "dark": rate_colours(len(statistics.rates), dark=True),
         },
-        "ceilings": {row["task"]: row for row in tables.ceilings.iter_rows(named=True)},
+        "ceilings": {row["task"]: row for row in statistics.ceilings.iter_rows(named=True)},
     }
     for name in names:
-        page |= GALLERY[name].page(tables)
+        page |= GALLERY[name].page(statistics)
     return page
 
 

@@ -7,13 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from hypergradient.study.tasks.registry import find_task
-from hypergradient.study.train.ensemble import Ensemble
-from hypergradient.study.train.groups import ensemble_spec, group_runs
-from hypergradient.study.train.initial import initial_model
-from hypergradient.study.train.training import Training
+from hypergradient.study.train.groups import group_runs
+from hypergradient.study.train.start import start_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,30 +62,23 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
     """Measure what runs of one task and method cost, by the first of them, or the first stack."""
     together = group_runs(runs)[0]
     run = together[0]
-    torch.set_num_threads(run.threads)
-    data, model = find_task(run.task).load(data_dir), initial_model(run)
-    training = (
-        Training(run, model, data) if ensemble_spec(run) is None else Ensemble(together, data)
-    )
-    training.make_step()  # the first allocates what the others reuse
-    made, began = 0, time.perf_counter()
-    while made == 0 or time.perf_counter() - began < PROBE_SECONDS:
-        if training.made == training.steps:
-            training.begin_epoch(training.epoch + 1)
-        training.make_step()
-        made += 1
-    step_seconds = (time.perf_counter() - began) / made / len(together)
-    few = training.valid_x[:PROBE_EXAMPLES], training.valid_y[:PROBE_EXAMPLES]
+    session = start_session(together, find_task(run.task).load(data_dir))
+    session.make_step()  # the first allocates memory that the others reuse
+    steps, began = 0, time.perf_counter()
+    while steps == 0 or time.perf_counter() - began < PROBE_SECONDS:
+        if session.step_in_epoch == session.steps_per_epoch:
+            session.begin_epoch(session.epoch + 1)
+        session.make_step()
+        steps += 1
+    step_seconds = (time.perf_counter() - began) / steps / len(together)
+    few = session.valid_x[:PROBE_EXAMPLES], session.valid_y[:PROBE_EXAMPLES]
     began = time.perf_counter()
-    if isinstance(training, Ensemble):
-        training.evaluate([*range(len(together))], *few)
-    else:
-        training.evaluate(*few)
+    session.evaluate_runs(*few)
     valid_seconds = (time.perf_counter() - began) / len(together)
-    evaluated = len(training.valid_y) + run.whole_train_loss * len(training.train_y)
+    evaluated = len(session.valid_y) + run.whole_train_loss * len(session.train_y)
     valid_seconds *= evaluated / len(few[1])
-    epochs = -(-training.last_step // training.steps)
-    run_seconds = training.last_step * step_seconds + (epochs + 1) * valid_seconds
+    epochs = -(-session.total_steps // session.steps_per_epoch)
+    run_seconds = session.total_steps * step_seconds + (epochs + 1) * valid_seconds
     return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypergradient.study.files import DISK_ERRORS
 from hypergradient.study.run.guard import CHECKPOINT_SECONDS, MOST_DEATHS, leave
-from hypergradient.study.train.groups import ensemble_spec, group_runs
+from hypergradient.study.train.groups import group_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,18 +78,13 @@ def train_claimed(
     data_dir: Path | None,
     checkpoint_seconds: float,
 ) -> None:
-    """Train claimed runs that belong together; a crash is theirs, and is kept and shown."""
-    # They load torch, which takes 2 s, and the command imports this module to start workers.
-    from hypergradient.study.run.train_ensemble import train_ensemble  # noqa: PLC0415
-    from hypergradient.study.run.train_one import train_run  # noqa: PLC0415
+    """Train claimed runs that belong together. If they crash, the store keeps why and shows it."""
+    # It loads torch, which takes 2 s, and the command imports this module only to start workers.
+    from hypergradient.study.run.train_runs import train_runs  # noqa: PLC0415
 
     try:
-        if ensemble_spec(claims[0][0]) is None:
-            ((run, claim),) = claims
-            train_run(run, claim, data_dir, checkpoint_seconds)
-        else:
-            train_ensemble(claims, data_dir, checkpoint_seconds)
-    except Exception as error:  # (the other runs go on)
+        train_runs(claims, data_dir, checkpoint_seconds)
+    except Exception as error:  # the worker goes on with the other runs
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         for run, claim in claims:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hypergradient.study.import_by_name import import_object
-from hypergradient.study.train.batches import EpochBatches
 from hypergradient.study.train.evaluate import first_not_finite
-from hypergradient.study.train.groups import EnsembleSpec, ensemble_spec
+from hypergradient.study.train.groups import STACKED, EnsembleSpec, ensemble_spec
 from hypergradient.study.train.initial import initial_model, weights_hash
-from hypergradient.study.train.records import EpochRecord, State
+from hypergradient.study.train.records import EpochRecord, RunRecord, State
+from hypergradient.study.train.session import Session, do_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -124,22 +124,20 @@ def beside_another(members: list[Any]) -> list[Any]:
     return members * 2 if len(members) == 1 else members
 
 
-class Ensemble(EpochBatches):
-    """Runs under way together, between two steps of an epoch.
+class Ensemble(Session):
+    """Runs under way together: each is a member, and a member leaves when its run ends.
 
     Args:
-        runs: The members, which ``group_runs`` has put together.
-        data: The task's data.
-        saved: What ``states`` gave of each in earlier processes, all at one step.
-
-    Attributes:
-        runs: Those that are still there: a member leaves when its run ends.
+        runs: The runs of one list of ``group_runs``.
+        data: The task's data, of which the runs use their subset.
+        saved: What ``states`` gave of each run in earlier processes, all at the same step.
     """
 
+    engine = STACKED
+
     def __init__(self, runs: Sequence[Run], data: Data, saved: Sequence[State] = ()) -> None:
-        super().__init__(runs[0], data)
-        torch.set_num_threads(self.run.threads)
-        self.runs, self.fresh = list(runs), not saved
+        super().__init__(runs, data)
+        self.resumed = bool(saved)
         model = initial_model(self.run)
         self.init_hash = weights_hash(model)
         self.layers = layers_of(model, self.run.task)
@@ -147,7 +145,7 @@ class Ensemble(EpochBatches):
         if saved:
             self.begin_epoch(saved[0]["epoch"])
             members = join([state["members"] for state in saved])
-            self._settle(saved[0], pick(members, beside_another([*range(len(runs))])))
+            self._restore(saved[0], pick(members, beside_another([*range(len(runs))])))
         else:
             copies = max(2, len(runs))
             self._start([p.detach().repeat(copies, *(1,) * p.dim()) for p in model.parameters()])
@@ -158,25 +156,25 @@ class Ensemble(EpochBatches):
         self.optimizer = build(
             [own for run in members if (own := ensemble_spec(run))], self.parameters
         )
-        self.losses = torch.empty(len(members), self.steps)
-        self.rates = torch.empty(len(members), self.steps)
-        self.right = torch.zeros(len(members), dtype=torch.int64)
+        self.losses = torch.empty(len(members), self.steps_per_epoch)
+        self.rates = torch.empty(len(members), self.steps_per_epoch)
+        self.correct = torch.zeros(len(members), dtype=torch.int64)
 
-    def _settle(self, place: State, members: State) -> None:
-        """Go on from what ``_place`` and ``_members`` have given."""
+    def _restore(self, place: State, members: State) -> None:
+        """Go on from what ``_place`` and ``_members`` gave."""
         self._start(members["parameters"])
         self.optimizer.load_state_dict(members["optimizer"])
-        self.losses, self.rates, self.right = (members[n] for n in ("losses", "rates", "right"))
-        self.made, self.seconds = place["made"], place["seconds"]
+        self.losses, self.rates, self.correct = (members[n] for n in ("losses", "rates", "right"))
+        self.step_in_epoch, self.seconds = place["made"], place["seconds"]
         self.augmentation.set_state(place["augmentation"])
 
     def _place(self) -> State:
         self._lap()
-        place = {"epoch": self.epoch, "made": self.made, "seconds": self.seconds}
+        place = {"epoch": self.epoch, "made": self.step_in_epoch, "seconds": self.seconds}
         return place | {"augmentation": self.augmentation.get_state()}
 
     def _members(self) -> State:
-        own = {"losses": self.losses, "rates": self.rates, "right": self.right}
+        own = {"losses": self.losses, "rates": self.rates, "right": self.correct}
         parameters = [p.detach() for p in self.parameters]
         return own | {"parameters": parameters, "optimizer": self.optimizer.state_dict()}
 
@@ -195,7 +193,7 @@ class Ensemble(EpochBatches):
         index = [self.runs.index(run) for run in runs]
         self.runs, place = list(runs), self._place()
         if runs:
-            self._settle(place, pick(self._members(), beside_another(index)))
+            self._restore(place, pick(self._members(), beside_another(index)))
 
     def _lap(self) -> None:
         """Divide the time since the last lap among those who are there."""
@@ -203,30 +201,20 @@ class Ensemble(EpochBatches):
         self.seconds += (now - self.began) / len(self.runs)
         self.began = now
 
-    def train(
-        self, after_step: Callable[[Ensemble], None] = lambda _: None
-    ) -> Iterator[tuple[Run, EpochRecord, bool]]:
-        """Train until the last member has left.
-
-        Args:
-            after_step: Called after each step, at which ``states`` may be taken.
-
-        Yields:
-            A run, its record, before training (unless that was yielded in an earlier process) and
-            after each epoch, and whether it is the run's last: as ``training.train`` does.
-        """
-        if self.fresh:
+    def train(self, after_step: Callable[[Ensemble], None] = do_nothing) -> Iterator[RunRecord]:
+        """Train until the last member has left; see ``Session.train``."""
+        if not self.resumed:
             yield from self._before()
         while self.runs:
             if reached := self._reached():
                 yield from self._leave(reached)
-            elif self.made < self.steps and self.step < self.last_step:
+            elif self.step_in_epoch < self.steps_per_epoch and self.step < self.total_steps:
                 self.make_step()
                 after_step(self)
             else:
                 yield from self._end_epoch()
                 self.begin_epoch(self.epoch + 1)
-                self.right.zero_()
+                self.correct.zero_()
 
     def make_step(self) -> None:
         """Make the next update of each member."""
@@ -236,43 +224,46 @@ class Ensemble(EpochBatches):
         losses = losses_of(logits, classes).mean(1)
         torch.autograd.backward(losses.sum())
         self.optimizer.step()
-        self.losses[:, self.made] = losses.detach()
-        self.rates[:, self.made] = self.optimizer.param_groups[0]["lr"]
-        self.right += (logits.detach().argmax(2) == classes).sum(1)
-        self.made += 1
+        self.losses[:, self.step_in_epoch] = losses.detach()
+        self.rates[:, self.step_in_epoch] = self.optimizer.param_groups[0]["lr"]
+        self.correct += (logits.detach().argmax(2) == classes).sum(1)
+        self.step_in_epoch += 1
 
     def _reached(self) -> list[int]:
         """Return the places of those whose last loss is at most their target."""
-        if self.run.until is None or self.made == 0:
+        if self.run.until is None or self.step_in_epoch == 0:
             return []
-        there = self.losses[: len(self.runs), self.made - 1] <= self.run.until.minibatch_loss
+        there = (
+            self.losses[: len(self.runs), self.step_in_epoch - 1] <= self.run.until.minibatch_loss
+        )
         places: list[int] = there.nonzero().flatten().tolist()
         return places
 
-    def _leave(self, places: list[int]) -> Iterator[tuple[Run, EpochRecord, bool]]:
+    def _leave(self, places: list[int]) -> Iterator[RunRecord]:
         """Yield the last records of members at their target, who then leave."""
         runs = self.runs
         for run, record in zip([runs[i] for i in places], self._records(places), strict=True):
-            yield run, replace(record, target_step=self.step), True
+            yield RunRecord(run, replace(record, target_step=self.step), last=True)
         self.keep([run for i, run in enumerate(runs) if i not in places])
 
-    def _end_epoch(self) -> Iterator[tuple[Run, EpochRecord, bool]]:
+    def _end_epoch(self) -> Iterator[RunRecord]:
         """Yield everybody's record of the epoch; who has diverged or made all steps leaves."""
-        over, stay = self.step >= self.last_step, []
+        over, stay = self.step >= self.total_steps, []
         for run, record in zip(self.runs, self._records([*range(len(self.runs))]), strict=True):
             last = over or record.diverged_at_step is not None
-            yield run, record, last
+            yield RunRecord(run, record, last)
             stay += [] if last else [run]
         self.keep(stay)
 
-    def _before(self) -> Iterator[tuple[Run, EpochRecord, bool]]:
+    def _before(self) -> Iterator[RunRecord]:
         """Yield the records of the state before training, which is the same for all."""
         first = self.order if self.run.whole_train_loss else self.order[: self.run.batch_size]
         (train,) = self.evaluate([0], self.train_x[first], self.train_y[first])
         (valid,) = self.evaluate([0], self.valid_x, self.valid_y)
         self._lap()
         for run, lr in zip(self.runs, self.optimizer.param_groups[0]["lr"].tolist(), strict=False):
-            yield run, EpochRecord(0, 0, *train, *valid, lr, lr, lr, self.seconds, None), False
+            record = EpochRecord(0, 0, *train, *valid, lr, lr, lr, self.seconds, None)
+            yield RunRecord(run, record, last=False)
         self.seconds = 0.0
 
     def _records(self, places: list[int]) -> list[EpochRecord]:
@@ -283,7 +274,10 @@ class Ensemble(EpochBatches):
         records = []
         for i, of_train, of_valid in zip(places, train, valid, strict=True):
             (train_loss, train_accuracy), (valid_loss, valid_accuracy) = of_train, of_valid
-            losses, rates = self.losses[i, : self.made], self.rates[i, : self.made]
+            losses, rates = (
+                self.losses[i, : self.step_in_epoch],
+                self.rates[i, : self.step_in_epoch],
+            )
             record = EpochRecord(
                 epoch=self.epoch,
                 step=self.step,
@@ -295,7 +289,9 @@ class Ensemble(EpochBatches):
                 lr_min=rates.min().item(),
                 lr_max=rates.max().item(),
                 seconds=self.seconds,
-                diverged_at_step=first_not_finite(losses, valid_loss, self.step - self.made),
+                diverged_at_step=first_not_finite(
+                    losses, valid_loss, self.step - self.step_in_epoch
+                ),
             )
             records.append(record)
         return records
@@ -304,18 +300,22 @@ class Ensemble(EpochBatches):
         """Return the epoch's training loss and accuracy of members, as their runs want them."""
         if self.run.whole_train_loss:
             return self.evaluate(places, self.train_x, self.train_y)
-        seen = min(self.made * self.run.batch_size, len(self.train_y))
-        losses = self.losses[:, : self.made]
-        return [(losses[i].mean().item(), self.right[i].item() / seen) for i in places]
+        seen = min(self.step_in_epoch * self.run.batch_size, len(self.train_y))
+        losses = self.losses[:, : self.step_in_epoch]
+        return [(losses[i].mean().item(), self.correct[i].item() / seen) for i in places]
+
+    def evaluate_runs(self, x: Tensor, y: Tensor) -> list[tuple[float, float]]:
+        """Return each member's mean loss and accuracy over examples."""
+        return self.evaluate([*range(len(self.runs))], x, y)
 
     @torch.no_grad()
     def evaluate(self, places: list[int], x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Return the mean loss and the accuracy of some members over examples."""
         parameters = [p[beside_another(places)] for p in self.parameters]
-        loss, right = torch.zeros(len(parameters[0])), torch.zeros(len(parameters[0]))
+        loss, correct = torch.zeros(len(parameters[0])), torch.zeros(len(parameters[0]))
         for inputs, classes in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
             logits = forward(self.layers, parameters, inputs)
             loss += losses_of(logits, classes).sum(1)
-            right += (logits.argmax(2) == classes).sum(1)
-        found = torch.stack([loss, right], 1)[: len(places)] / len(y)
-        return [(loss, right) for loss, right in found.tolist()]
+            correct += (logits.argmax(2) == classes).sum(1)
+        found = torch.stack([loss, correct], 1)[: len(places)] / len(y)
+        return [(loss, accuracy) for loss, accuracy in found.tolist()]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from hypergradient.study.declare.run import Run
 
 State = dict[str, Any]
 """Tensors, numbers, texts, None, and lists and dicts of them: what ``torch.save`` keeps safely."""
@@ -43,3 +46,17 @@ class EpochRecord:
     seconds: float
     diverged_at_step: int | None
     target_step: int | None = None
+
+
+class RunRecord(NamedTuple):
+    """What a session yields.
+
+    Attributes:
+        run: The run.
+        record: Its record of an epoch.
+        last: Whether the run has ended with this record.
+    """
+
+    run: Run
+    record: EpochRecord
+    last: bool
