@@ -1,4 +1,4 @@
-"""Scales, zips, schedules and roles: what a study's file can say, and what is wrong with it."""
+"""Scales, zips and schedules: what a study's file can say, and what is wrong with it."""
 
 import pytest
 
@@ -13,7 +13,6 @@ STUDY = """
 title = "Scaled"
 tasks = ["digits-logreg", "digits-mlp"]
 batch_size = 64
-roles = { lr = "nuisance" }
 
 [scale.paper]
 epochs = 9
@@ -62,11 +61,6 @@ def test_paper_scale_is_every_combination(load):
     pairs = {(r.hyper["lr"], r.hyper["hypergrad_lr"]) for r in runs if r.method == "SGD-HD"}
     assert pairs == {(0.1, 1e-3), (0.01, 1e-4), (0.001, 1e-5)}
     assert {run.schedule for run in runs if run.method == "SGD-HD"} == {"hypergradient"}
-    assert study.all_roles() == {
-        "lr": "nuisance",
-        "granularity": "scientific",
-        "hypergrad_lr": "scientific",
-    }
 
 
 def test_laptop_scale_is_the_default_and_changes_what_it_says(load):
@@ -140,10 +134,6 @@ WRONG = {
         "digits-mlp = 50, x = 1",
         "scale.laptop.valid_examples: x is none of the study's tasks",
     ),
-    'roles = { lr = "nuisance" }': (
-        'roles = { momentum = "nuisance" }',
-        "roles: momentum is in no method's grid",
-    ),
     "grid = { lr = 0.1 }": (
         "grid = { lr = -1 }",
         "scale.laptop.methods.0: SGD: Invalid learning rate: -1.0",
@@ -176,8 +166,3 @@ def test_what_is_wrong_is_told_once_with_its_place(load, tmp_path, old, new, sai
         load(STUDY.replace(old, new))
     lines = str(error.value).splitlines()
     assert sum(line.startswith(f"{tmp_path / 'scaled.toml'}: {said}") for line in lines) == 1, lines
-
-
-def test_a_fixed_hyperparameter_has_one_value(load):
-    with pytest.raises(StudyError, match="roles: lr is fixed, but has several values"):
-        load(STUDY.replace('"nuisance"', '"fixed"'))

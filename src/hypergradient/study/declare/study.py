@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,6 @@ from hypergradient.study.declare.fields import (
     PerTask,
     Seed,
     TaskName,
-    Value,
     not_empty,
     of_task,
 )
@@ -27,9 +26,6 @@ from hypergradient.study.declare.grid import MethodEntry, refuse_many
 from hypergradient.study.declare.run import Run, Until
 from hypergradient.study.methods.registry import find_method
 from hypergradient.study.methods.schedules import DECAY_EPOCHS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Study(Frozen):
@@ -44,9 +40,6 @@ class Study(Frozen):
         time: What the scale takes, in words.
         tasks: Names in ``TASKS``, or ``path/to/file.py:function`` for a person's own.
         methods: The methods, their schedules and grids.
-        roles: What a hyperparameter is in this study: "scientific", what it asks about;
-            "nuisance", tuned for each scientific setting over all seeds; "fixed". By default one
-            with several values is scientific, and the others are fixed.
         seeds: The repetitions.
         study_seed: Changes every seed at once.
         epochs: Passes over the training data; a number, or one for each task by its name.
@@ -72,7 +65,6 @@ class Study(Frozen):
     time: str = ""
     tasks: Annotated[tuple[TaskName, ...], AfterValidator(not_empty)]
     methods: Annotated[tuple[MethodEntry, ...], AfterValidator(not_empty)]
-    roles: dict[str, Literal["scientific", "nuisance", "fixed"]] = Field(default={})
     seeds: Annotated[tuple[Seed, ...], AfterValidator(not_empty)]
     study_seed: Seed = 0
     epochs: PerTask
@@ -108,20 +100,6 @@ class Study(Frozen):
                 raise ValueError(f"{', '.join(sorted(unknown))} is none of the study's tasks")
         return counts
 
-    @field_validator("roles")
-    @classmethod
-    def roles_fit(cls, roles: dict[str, str], parts: ValidationInfo) -> dict[str, str]:
-        """Check the roles against the grids."""
-        if "methods" not in parts.data:  # they are wrong themselves
-            return roles
-        tried = tried_values(parts.data["methods"])
-        if unknown := [name for name in roles if name not in tried]:
-            raise ValueError(f"{', '.join(unknown)} is in no method's grid")
-        fixed = [name for name, role in roles.items() if role == "fixed" and len(tried[name]) > 1]
-        if fixed:
-            raise ValueError(f"{', '.join(fixed)} is fixed, but has several values in a grid")
-        return roles
-
     @field_validator("weight_decay")
     @classmethod
     def methods_take_it(cls, weight_decay: float, parts: ValidationInfo) -> float:
@@ -143,14 +121,6 @@ class Study(Frozen):
         )
         refuse_many(len(self.seeds) * len(self.tasks) * of_a_task)
         return self
-
-    def all_roles(self) -> dict[str, str]:
-        """Return the role of every hyperparameter, the declared ones and the default ones."""
-        default = {
-            name: "scientific" if len(values) > 1 else "fixed"
-            for name, values in tried_values(self.methods).items()
-        }
-        return {**default, **self.roles}
 
     def runs(self) -> list[Run]:
         """Return the study's runs, each once; a seed's are together, so that seeds fill in turn."""
@@ -179,13 +149,3 @@ class Study(Frozen):
             for setting in entry.settings()
         )
         return list({run.id: run for run in runs}.values())
-
-
-def tried_values(entries: Iterable[MethodEntry]) -> dict[str, list[Value]]:
-    """Return each hyperparameter's values, the most that any one entry has."""
-    tried: dict[str, list[Value]] = {}
-    for entry in entries:
-        for name, values in (entry.grid | entry.zip).items():
-            if len(own := list(dict.fromkeys(values))) > len(tried.get(name, [])):
-                tried[name] = own
-    return tried

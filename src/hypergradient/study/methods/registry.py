@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hypergradient.study.import_by_name import (
@@ -14,6 +14,7 @@ from hypergradient.study.import_by_name import (
 )
 from hypergradient.study.methods.modes import set_mode, step_function
 from hypergradient.study.methods.schedules import HYPERGRADIENT, SCHEDULES
+from hypergradient.study.methods.traits import Traits, traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,28 +35,46 @@ class Method:
     Attributes:
         optimizer: The class, as ``package.module:Class``, so that naming it does not load torch.
         fixed: Options that are part of the method.
+        known_traits: What it is, where the optimizer itself cannot say. Other authors' classes do
+            not, and their packages may not be installed where results are read.
     """
 
     optimizer: str
     fixed: Mapping[str, float | bool | str] = field(default_factory=dict)
+    known_traits: Traits | None = None
 
     def optimizer_class(self) -> Callable[..., Optimizer]:
         """Import and return the optimizer's class."""
         optimizer: Callable[..., Optimizer] = import_object(self.optimizer)
         return optimizer
 
+    def traits(self, hyper: Mapping[str, float | bool | str]) -> Traits:
+        """Return what the optimizer is that these hyperparameters make."""
+        import torch  # noqa: PLC0415
+
+        if self.known_traits is not None:
+            return self.known_traits
+        return traits_of(self.build([torch.zeros(1, requires_grad=True)], hyper))
+
     @property
-    def adaptive(self) -> bool:
-        """Whether it moves its learning rate by hypergradients."""
+    def has_own_schedule(self) -> bool:
+        """Whether its rates are those of the schedule "hypergradient".
+
+        ``Untuned`` adapts its rate too, but its runs were recorded with a constant schedule, which
+        is a part of their ids.
+        """
+        from hypergradient import Untuned  # noqa: PLC0415
         from hypergradient.core import HypergradientOptimizer  # noqa: PLC0415
 
         optimizer = self.optimizer_class()
-        return isinstance(optimizer, type) and issubclass(optimizer, HypergradientOptimizer)
+        if not isinstance(optimizer, type) or issubclass(optimizer, Untuned):
+            return False
+        return issubclass(optimizer, HypergradientOptimizer)
 
     @property
     def schedules(self) -> tuple[str, ...]:
         """The schedules it goes with, its own first."""
-        if self.adaptive:
+        if self.has_own_schedule:
             return (HYPERGRADIENT,)
         return tuple(name for name in SCHEDULES if name != HYPERGRADIENT)
 
@@ -114,6 +133,12 @@ class Method:
         return None
 
 
+def baseline(function: str, *, adaptive: bool = True) -> Method:
+    """Return the method of one of ``baselines``, which is compared with Adam."""
+    place = f"hypergradient.study.methods.baselines:{function}"
+    return Method(place, known_traits=Traits(adaptive, "Adam"))
+
+
 METHODS = {
     "SGD": Method("torch.optim:SGD", FUSED),
     "SGDN": Method("torch.optim:SGD", {**FUSED, **NESTEROV}),
@@ -126,13 +151,13 @@ METHODS = {
     "Untuned": Method("hypergradient:Untuned"),
     "Untuned-SGD": Method("hypergradient:Untuned", {"base": "sgd"}),
     # Others that find a rate, from their authors' packages: see ``baselines``.
-    "Prodigy": Method("hypergradient.study.methods.baselines:prodigy"),
-    "ProdigyPlus": Method("hypergradient.study.methods.baselines:prodigy_plus"),
-    "D-Adaptation": Method("hypergradient.study.methods.baselines:d_adaptation"),
-    "DoG": Method("hypergradient.study.methods.baselines:dog"),
-    "Schedule-Free": Method("hypergradient.study.methods.baselines:schedule_free"),
-    "MoMo": Method("hypergradient.study.methods.baselines:momo"),
-    "Mechanic": Method("hypergradient.study.methods.baselines:mechanic"),
+    "Prodigy": baseline("prodigy"),
+    "ProdigyPlus": baseline("prodigy_plus"),
+    "D-Adaptation": baseline("d_adaptation"),
+    "DoG": baseline("dog"),  # its direction is the gradient, but Adam is what it is compared with
+    "Schedule-Free": baseline("schedule_free", adaptive=False),
+    "MoMo": baseline("momo"),
+    "Mechanic": baseline("mechanic"),
 }
 """The methods by name. Adding one here is all it takes; its other options can be set in a grid."""
 
@@ -159,4 +184,4 @@ def method_identity(name: str) -> dict[str, Any]:
     """
     method = find_method(name)
     own = {"source": source_hash(name)} if is_reference(name) else {}
-    return asdict(method) | {"optimizer": recorded_name(method.optimizer)} | own
+    return {"optimizer": recorded_name(method.optimizer), "fixed": dict(method.fixed)} | own

@@ -22,10 +22,10 @@ from hypergradient.study.figures import (
     sensitivity,
     untuned,
 )
-from hypergradient.study.results.best import SETTING
 from hypergradient.study.results.pairs import SERIES
 from hypergradient.study.results.relative import LINE
 from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.tuned import SETTING
 from hypergradient.study.results.untuned import PICTURED
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ the loss, as everywhere.
 
 from __future__ import annotations
 
-from typing import Final
-
 import polars as pl
 
 from hypergradient.study.results.intervals import SMALLEST, half_width
@@ -19,10 +17,7 @@ from hypergradient.study.results.pairs import (
     rank_of_base,
 )
 from hypergradient.study.results.schema import LOSS_LABELS
-from hypergradient.study.results.tuned import tuned
-
-SETTING: Final = ("task", "base", "method", "schedule")
-"""What the best configuration is chosen for."""
+from hypergradient.study.results.tuned import SETTING, tuned
 
 _CHOSEN_BY = "train_loss_final"
 
@@ -42,11 +37,11 @@ def best_configurations(runs: pl.DataFrame) -> pl.DataFrame:
     """
     runs = lines(runs).with_columns(pl.when(pl.col("status") == "done").then(_CHOSEN_BY))
     names = hyperparameters(runs)
-    chosen = tuned(runs, dict.fromkeys(names, "nuisance"), _CHOSEN_BY).filter("complete")
+    chosen = tuned(runs, names, _CHOSEN_BY).filter("complete")
     bases = runs.select(SETTING).unique(maintain_order=True)
     return bases.join(
         chosen.rename({"mean": "loss"}),
-        on=["task", "method", "schedule"],
+        on=SETTING,
         maintain_order="left",
     ).select(*SETTING, *names, "loss", "seeds", "edge")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from hypergradient.study.errors import StudyError
+from hypergradient.study.methods.registry import find_method
 from hypergradient.study.results.schema import (
     EPOCHS_SCHEMA,
     IDENTITY_SCHEMA,
@@ -19,8 +21,10 @@ from hypergradient.study.results.schema import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from hypergradient.study.declare.fields import Value
     from hypergradient.study.declare.run import Run, Until
     from hypergradient.study.declare.study import Study
+    from hypergradient.study.methods.traits import Traits
     from hypergradient.study.run.store import Store
 
 PART_ROWS = 50_000
@@ -30,6 +34,8 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the tables ``runs`` and ``epochs`` of a study's finished runs that are not damaged.
 
     ``runs`` has a column for each hyperparameter of the study, null where it does not apply.
+    ``base`` is the base optimizer that a run is compared with, and ``adaptive`` whether it adapts
+    its rate: the optimizer itself said both when it was trained.
     Values that are not finite are null, never NaN. ``train_examples`` and ``valid_examples`` are
     null where all are used, ``decay_epochs`` where the schedule is not lr-decay. In a study of
     iterations to convergence, ``steps_to_target`` is the first step, from 1, whose minibatch loss
@@ -103,6 +109,7 @@ def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]])
             for key, value in run.hyper.items()
         },
         **run.model_dump(include={"task", "method", *SETTINGS_SCHEMA}),
+        **traits_columns(run, status),
         "status": status["state"],
         **({} if run.until is None else until_columns(run.until, status)),
         **{key: status.get(key) for key in STATUS_SCHEMA if key in status},
@@ -118,6 +125,26 @@ def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]])
             row[f"{metric}_best"] = value
             row[f"{metric}_best_epoch"] = next(epoch for other, epoch in finite if other == value)
     return row
+
+
+def traits_columns(run: Run, status: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's base optimizer and whether it adapts its rate, as recorded.
+
+    Runs that failed, and those of earlier versions, recorded neither: then the method says it now.
+    Both are null where its package is not installed.
+    """
+    if "base" in status:
+        return {"base": status["base"], "adaptive": status["adaptive"]}
+    with suppress(Exception):  # a person's optimizer may raise anything
+        traits = traits_of_method(run.method, tuple(sorted(run.hyper.items())))
+        return {"base": traits.base, "adaptive": traits.adaptive}
+    return {}
+
+
+@cache
+def traits_of_method(method: str, hyper: tuple[tuple[str, Value], ...]) -> Traits:
+    """Return the traits of a method with hyperparameters, building the optimizer once for all."""
+    return find_method(method).traits(dict(hyper))
 
 
 def until_columns(until: Until, status: dict[str, Any]) -> dict[str, Any]:

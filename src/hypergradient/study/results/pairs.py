@@ -12,14 +12,20 @@ from hypergradient.study.tasks.registry import NARROW, NARROWER
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-SERIES: Final = ("task", "base", "panel", "method", "adaptive")
+SERIES: Final = ("task", "base", "panel", "method", "schedule", "adaptive")
 """What identifies a line, apart from its learning rate. `panel` says where it is drawn."""
 
 CONSTANT: Final = "constant"
 
 HYPERGRADIENT: Final = "hypergradient"
 
-SCHEDULES: Final = (CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine", HYPERGRADIENT)
+ADAPTIVE: Final = "adaptive"
+"""What the tables of figures call the schedule of other methods that adapt their rate."""
+
+SCHEDULES: Final = (
+    *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine"),
+    *(ADAPTIVE, HYPERGRADIENT),
+)
 """The order in which schedules are shown."""
 
 _OPTIONAL: Final = {
@@ -29,9 +35,13 @@ _OPTIONAL: Final = {
     "censored": pl.Boolean,
 }
 
-_FAMILIAR = ("SGD", "SGDN", "Adam", "AdamW")  # the order in which the papers show them
+_FAMILIAR = ("SGD", "SGDM", "SGDN", "Adam", "AdamW")  # the order in which the papers show them
 
-_ADAPTIVE = "-HD"
+_RECORDED: Final = {"base": pl.String, "adaptive": pl.Boolean, "schedule": pl.String}
+
+_SUFFIX = "-HD"
+
+_WITHOUT_PLAN = (CONSTANT, ADAPTIVE, HYPERGRADIENT)
 
 
 def complete(runs: pl.DataFrame) -> pl.DataFrame:
@@ -41,30 +51,34 @@ def complete(runs: pl.DataFrame) -> pl.DataFrame:
         runs: One row a run.
 
     Returns:
-        `runs`, without those that failed by an error (and not by divergence), and with `base` (the
-        method without "-HD"), `adaptive` (is it hypergradient descent?), `schedule`, `scale`,
-        `steps_to_target`, `max_steps` and `censored`, null where the study does not have them.
+        `runs`, without those that failed by an error (and not by divergence), and with all of
+        `base`, `adaptive`, `schedule`, `scale`, `steps_to_target`, `max_steps` and `censored`; the
+        last four are null where the study does not have them. The schedule of a method that adapts
+        its rate is `ADAPTIVE`, unless it is `HYPERGRADIENT`.
     """
-    adaptive = pl.col("method").str.ends_with(_ADAPTIVE)
-    absent = {name: dtype for name, dtype in _OPTIONAL.items() if name not in runs.columns}
-    schedule = pl.when(adaptive).then(pl.lit(HYPERGRADIENT)).otherwise(pl.lit(CONSTANT))
-    if "schedule" in runs.columns:
-        schedule = pl.coalesce("schedule", schedule)
+    columns = _RECORDED | _OPTIONAL
+    absent = {name: dtype for name, dtype in columns.items() if name not in runs.columns}
+    runs = runs.with_columns(**{name: pl.lit(None, dtype) for name, dtype in absent.items()})
+    # Tables of earlier versions recorded no base: there the methods' names told what they are.
+    suffixed = pl.col("method").str.ends_with(_SUFFIX)
+    adaptive = pl.coalesce("adaptive", suffixed | (pl.col("schedule") == HYPERGRADIENT), suffixed)
+    by_name = pl.when(suffixed).then(pl.lit(HYPERGRADIENT)).otherwise(pl.lit(CONSTANT))
+    schedule = pl.coalesce("schedule", by_name)
     return runs.filter(pl.col("status") != "failed").with_columns(
-        base=pl.col("method").str.strip_suffix(_ADAPTIVE),
+        base=pl.coalesce("base", pl.col("method").str.strip_suffix(_SUFFIX)),
         adaptive=adaptive,
-        schedule=schedule,
-        **{name: pl.lit(None, dtype) for name, dtype in absent.items()},
+        schedule=pl.when(adaptive & (schedule != HYPERGRADIENT))
+        .then(pl.lit(ADAPTIVE))
+        .otherwise(schedule),
     )
 
 
 def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame:
-    """Put every run beside its rivals: the base optimizer and its hypergradient version.
+    """Put every run beside its rivals: a base optimizer and the methods that adapt its rate.
 
-    Where a hypergradient method was run with several settings (say of beta), each setting gets a
-    panel of its own, and the runs of the base optimizer are repeated in each of them. Runs that
-    failed, and those with a schedule other than a constant rate or hypergradient descent, are left
-    out.
+    Where an adaptive method was run with several settings (say of beta), each setting gets a panel
+    of its own, and the runs of the base optimizer are repeated in each of them. Runs that failed,
+    and those whose rate follows a schedule that was fixed in advance, are left out.
 
     Args:
         runs: One row a run.
@@ -74,7 +88,7 @@ def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame
         `runs` as `complete` returns them with `panel` (the base, and the settings if there are
         several), in the order to show them.
     """
-    runs = complete(runs).filter(pl.col("schedule").is_in([CONSTANT, HYPERGRADIENT]))
+    runs = complete(runs).filter(pl.col("schedule").is_in(_WITHOUT_PLAN))
     settings = [name for name in varying(runs) if name not in axes]
     steady, adaptive = runs.filter(~pl.col("adaptive")), runs.filter("adaptive")
     own = [name for name in settings if steady[name].is_null().all()]  # only its version has them
@@ -119,7 +133,7 @@ def lines(runs: pl.DataFrame) -> pl.DataFrame:
 
 def hyperparameters(runs: pl.DataFrame) -> list[str]:
     """Return the names of the columns that are hyperparameters, the learning rate among them."""
-    derived = {"base", "adaptive", "panel", "line", "schedule", *_OPTIONAL}
+    derived = {"panel", "line", *_RECORDED, *_OPTIONAL}
     others = {*IDENTITY_SCHEMA, *SETTINGS_SCHEMA, *STATUS_SCHEMA, *derived}
     return [name for name in runs.columns if name not in others]
 

@@ -45,7 +45,14 @@ STATUS_SCHEMA = {
     "engine": pl.String,
 }
 
-IDENTITY_SCHEMA = {"run_id": pl.String, "study": pl.String, "task": pl.String, "method": pl.String}
+IDENTITY_SCHEMA = {
+    "run_id": pl.String,
+    "study": pl.String,
+    "task": pl.String,
+    "method": pl.String,
+    "base": pl.String,
+    "adaptive": pl.Boolean,
+}
 
 SETTINGS_SCHEMA = {
     "schedule": pl.String,

@@ -79,10 +79,10 @@ def ensemble_spec(run: Run) -> EnsembleSpec | None:
     return EnsembleSpec(
         optimizer,
         lr,
-        hypergrad_lr if method.adaptive else 0.0,
+        hypergrad_lr if method.has_own_schedule else 0.0,
         tuple(sorted((key, options[key]) for key in options.keys() - OF_THE_RATE)),
         tuple(sorted((key, options[key]) for key in options.keys() & OF_THE_RATE))
-        if method.adaptive
+        if method.has_own_schedule
         else None,
     )
 
