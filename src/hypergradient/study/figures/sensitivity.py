@@ -10,14 +10,13 @@ from matplotlib.ticker import LogLocator, NullLocator
 from hypergradient.study.figures.style import (
     ADAPTIVE,
     CONSTANT,
-    LABELS,
     STYLE,
-    handle,
     label,
     log_scale,
     numbers,
     of,
     panel_axes,
+    rate_handles,
     top_of,
 )
 from hypergradient.study.results.schema import LOSS_LABELS
@@ -67,7 +66,7 @@ def draw_sensitivity(
             axes.xaxis.set_minor_locator(NullLocator())
             log_scale(axes, [*of(table, task)["mean"], *of(seeds, task)["value"]], top)
         label(grid, "Initial learning rate $\\alpha_0$", f"Final {LOSS_LABELS[metric].lower()}")
-        handles = [handle(adaptive, (CONSTANT, ADAPTIVE)[adaptive]) for adaptive in LABELS]
+        handles = rate_handles(table, (CONSTANT, ADAPTIVE))
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 

@@ -1,6 +1,6 @@
 """What the figures share: style, axes, colours, scales, and `save`, which writes PDF, PNG and CSV.
 
-Dashed lines are base optimizers, solid ones hypergradient descent, as in the papers. Names of tasks
+Dashed lines are base optimizers, solid ones adapt their rate, as in the papers. Names of tasks
 and methods are drawn as they are: no character in them is markup.
 """
 
@@ -24,6 +24,7 @@ from matplotlib.ticker import (
 )
 
 from hypergradient.study.files import atomic_write
+from hypergradient.study.results.pairs import HYPERGRADIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -36,7 +37,12 @@ CONSTANT: Final = "#7d7d7d"
 
 ADAPTIVE: Final = "#0f62a8"
 
-LABELS: Final = {False: "constant rate", True: "hypergradient descent"}
+CONSTANT_LABEL: Final = "constant rate"
+
+HYPERGRADIENT_LABEL: Final = "hypergradient descent"
+
+ADAPTIVE_LABEL: Final = "adaptive rate"
+"""What rates are called that move, where some of them do so without hypergradient descent."""
 
 PAGE, COLUMN = 5.5, 3.3  # inches: the text width of ICLR and NeurIPS, one column of two
 
@@ -231,9 +237,20 @@ def numbers(table: pl.DataFrame, *columns: str) -> list[Any]:
     return [table[column].cast(float).to_numpy() for column in columns]
 
 
-def handle(adaptive: bool, colour: str, marker: str = "o") -> Line2D:
-    style = "-" if adaptive else "--"
-    return Line2D([], [], color=colour, ls=style, marker=marker, ms=2.4, label=LABELS[adaptive])
+def rate_labels(table: pl.DataFrame) -> tuple[str, str]:
+    """Return what to call the lines of a table that are not adaptive, and those that are."""
+    schedules = table.filter("adaptive")["schedule"]
+    moving = HYPERGRADIENT_LABEL if (schedules == HYPERGRADIENT).all() else ADAPTIVE_LABEL
+    return CONSTANT_LABEL, moving
+
+
+def rate_handles(table: pl.DataFrame, colours: tuple[str, str], marker: str = "o") -> list[Line2D]:
+    """Return the entries of a legend for the lines of a table, dashed and solid."""
+    looks = zip(rate_labels(table), colours, ("--", "-"), strict=True)
+    return [
+        Line2D([], [], color=colour, ls=style, marker=marker, ms=2.4, label=label)
+        for label, colour, style in looks
+    ]
 
 
 def top_of(ceiling: pl.DataFrame, metric: str, task: str, largest: Any) -> float | None:

@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hypergradient.study.figures.schedules import COLOURS, label_of
-from hypergradient.study.figures.style import LABELS, rate_colours, save
+from hypergradient.study.figures.schedules import COLOURS, LABELS, label_of
+from hypergradient.study.figures.style import rate_colours, rate_labels, save
 from hypergradient.study.figures.untuned import TITLES
 from hypergradient.study.files import write_text
 from hypergradient.study.report.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
@@ -160,7 +160,8 @@ def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
     page: dict[str, Any] = {
         "tasks": statistics.tasks,
         "names": CURVES,
-        "labels": [LABELS[False], LABELS[True]],
+        "labels": list(rate_labels(statistics.paired)),
+        "scheduleLabels": LABELS,
         "schedules": list(COLOURS),
         "rates": statistics.rates,
         "colours": {

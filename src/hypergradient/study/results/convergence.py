@@ -143,10 +143,10 @@ def beside_published_steps(cells: pl.DataFrame, published: pl.DataFrame) -> pl.D
         published: method ("sgd_hd"), lr0, hypergrad_lr and iterations; ">468750" is censored.
 
     Returns:
-        task, method, lr, hypergrad_lr, `ours` and `theirs` (null if censored), `our_limit` and
-        `their_limit` (beyond which a censored time lies), `log_ratio` (log10 of ours to theirs,
-        null if either is censored) and `agrees` (of a censored one: can both be true?). Empty if
-        no setting is the same or the numbers are of another kind.
+        task, method, adaptive, lr, hypergrad_lr, `ours` and `theirs` (null if censored),
+        `our_limit` and `their_limit` (beyond which a censored time lies), `log_ratio` (log10 of
+        ours to theirs, null if either is censored) and `agrees` (of a censored one: can both be
+        true?). Empty if no setting is the same or the numbers are of another kind.
     """
     if "iterations" not in published.columns:
         published = pl.DataFrame(schema=_PUBLISHED)
@@ -163,6 +163,7 @@ def beside_published_steps(cells: pl.DataFrame, published: pl.DataFrame) -> pl.D
     ours = cells.select(
         "task",
         "method",
+        "adaptive",
         "lr",
         "hypergrad_lr",
         name=pl.col("method").str.to_lowercase().str.replace_all("-", "_"),

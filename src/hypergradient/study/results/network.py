@@ -14,9 +14,14 @@ from typing import Any
 import polars as pl
 from scipy.special import stdtrit
 
+from hypergradient.study.errors import StudyError
+
 KEYS = ("base", "rate")
 
 LOSS = "train_loss_final"
+
+NAMES = {"SGD": "GD", "SGDM": "GDM", "SGDN": "NAG", "Adam": "Adam"}
+"""What Fischer (2020) calls the base optimizers."""
 
 RATES = {"constant": "constant", "group": "one rate", "element": "element-wise"}
 
@@ -24,19 +29,15 @@ SMALLEST = 1e-12
 
 
 def label(runs: pl.DataFrame) -> pl.DataFrame:
-    """Add ``base`` (GD, GDM, NAG, Adam), ``rate`` and ``setting`` (eta and alpha) to ``runs``."""
-    adam = pl.col("method").str.contains("Adam")
-    base = (
-        pl.when(adam)
-        .then(pl.lit("Adam"))
-        .when(pl.col("nesterov") == "True")
-        .then(pl.lit("NAG"))
-        .when(pl.col("momentum") > 0)
-        .then(pl.lit("GDM"))
-        .otherwise(pl.lit("GD"))
-    )
+    """Call ``base`` GD, GDM, NAG or Adam, and add ``rate`` and ``setting`` to ``runs``.
+
+    Raises:
+        StudyError: The table is of an earlier version, which did not record the base.
+    """
+    if "base" not in runs.columns:
+        raise StudyError("runs.parquet is of an earlier version: run `hypergradient report` again")
     return runs.with_columns(
-        base=base,
+        base=pl.col("base").replace_strict(NAMES),
         rate=pl.col("granularity").fill_null("constant").replace_strict(RATES),
         setting=pl.struct(eta="lr", alpha=pl.col("hypergrad_lr").fill_null(0.0)),
         log_loss=pl.when(pl.col("status") == "done").then(pl.col(LOSS).clip(SMALLEST).log10()),

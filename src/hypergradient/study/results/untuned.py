@@ -4,8 +4,8 @@ A run's ratio is its loss over that of the best tuned run of the same seed, both
 untrained loss U and no smaller than U / 10,000: a loss of 1e-8 is not a hundred times better than
 one of 1e-6, and a run that has died or diverged counts as not trained. U is the lower of the loss
 before training and that of the best outputs that do not depend on the inputs. The best tuned run is
-that of the base optimizer whose constant or decayed rate has the least mean over seeds; the base
-of a method whose name says neither is Adam. All means are geometric.
+that of the base optimizer whose constant or decayed rate has the least mean over seeds; a method
+whose base was not tuned is compared with Adam. All means are geometric.
 """
 
 from __future__ import annotations
@@ -40,9 +40,6 @@ PICTURED: Final = ("train_loss_final", "valid_loss_best")
 TUNED: Final = (CONSTANT, "lr-decay")
 """The schedules of which the best tuned run is chosen."""
 
-BASES: Final = ("SGDN", "SGD", "Adam", "AdamW")
-"""The base optimizers there can be."""
-
 SETS: Final = ("selection", "claim")
 
 LINE: Final = ("task", "base", "line")
@@ -51,12 +48,20 @@ CELL: Final = (*LINE, "start")
 """A method on a task from one start; the start is null where it is the method's own default."""
 
 
-def base_of(method: str, bases: Collection[str]) -> str:
-    """Return which of a study's base optimizers a method is compared with."""
-    own = method.rpartition(":")[2].removesuffix("-HD")
-    if own in bases:
-        return own
-    return next((base for base in BASES[:2] if base in bases and "SGD" in own), "Adam")
+def rival_of(base: str, tuned: Collection[str]) -> str:
+    """Return which of the tuned base optimizers stands for a method's base.
+
+    Args:
+        base: What the method's runs recorded as their base.
+        tuned: The base optimizers whose rates the study tunes.
+
+    Returns:
+        The base itself if it was tuned, a tuned relative of SGD for another one, else Adam.
+    """
+    if base in tuned:
+        return base
+    relatives = [other for other in ("SGDN", "SGDM", "SGD") if base.startswith("SGD")]
+    return next((other for other in relatives if other in tuned), "Adam")
 
 
 def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
@@ -73,9 +78,10 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
         if it is a tuned one, and with its settings other than the start, if there are several.
     """
     runs = complete(runs)
-    tuned = pl.col("schedule").is_in(TUNED) & pl.col("method").is_in(BASES)
-    bases = set(runs.filter(tuned)["method"])
-    named = {method: base_of(method, bases) for method in runs["method"].unique()}
+    # A base optimizer is a method that is its own base: what others are compared with.
+    tuned = pl.col("schedule").is_in(TUNED) & (pl.col("method") == pl.col("base"))
+    bases = set(runs.filter(tuned)["base"])
+    rivals = {base: rival_of(base, bases) for base in runs["base"].unique()}
     varied = [name for name in varying(runs) if name != "lr"]
     settings = [pl.concat_str(pl.lit(f", {name} = "), pl.col(name)) for name in varied]
     short = pl.col("method").str.split(":").list.last()
@@ -84,7 +90,7 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     first = epochs.filter(pl.col("epoch") == 0).select("run_id", first="train_loss")
     table = (
         runs.with_columns(
-            base=pl.col("method").replace_strict(named, return_dtype=pl.String),
+            base=pl.col("base").replace_strict(rivals, return_dtype=pl.String),
             line=pl.concat_str(short, schedule, *settings, ignore_nulls=True),
             start="lr",
             tuned=tuned,

@@ -12,6 +12,7 @@ from scipy.special import stdtr, stdtrit
 from hypergradient.study.results.intervals import CONFIDENCE, SMALLEST
 from hypergradient.study.results.pairs import (
     HYPERGRADIENT,
+    rival,
 )
 from hypergradient.study.results.schema import LOSS_LABELS
 
@@ -37,15 +38,19 @@ def verdicts(best: pl.DataFrame) -> pl.DataFrame:
         `low`, `high`, the p-value `p` and the `verdict`: "better" or "worse" (by `LEVEL` and
         `MARGIN`), "comparable", or "undecided" with fewer than two pairs.
     """
-    finals = best.unpivot(
-        [f"{metric}_final" for metric in LOSS_LABELS],
-        index=["task", "base", "schedule", "seed"],
-        variable_name="metric",
-    ).with_columns(
-        pl.col("metric").str.strip_suffix("_final"), pl.col("value").clip(SMALLEST).log10()
+    finals = (
+        best.with_columns(rival=rival())
+        .unpivot(
+            [f"{metric}_final" for metric in LOSS_LABELS],
+            index=["task", "base", "schedule", "rival", "seed"],
+            variable_name="metric",
+        )
+        .with_columns(
+            pl.col("metric").str.strip_suffix("_final"), pl.col("value").clip(SMALLEST).log10()
+        )
     )
-    adaptive = finals.filter(schedule=HYPERGRADIENT).drop("schedule")
-    rivals = finals.filter(pl.col("schedule") != HYPERGRADIENT).rename({"schedule": "rival"})
+    adaptive = finals.filter(schedule=HYPERGRADIENT).drop("schedule", "rival")
+    rivals = finals.filter(pl.col("schedule") != HYPERGRADIENT)
     pairs = rivals.join(
         adaptive, on=["task", "base", "metric", "seed"], suffix="_hd", maintain_order="left"
     ).with_columns(difference=pl.col("value_hd") - pl.col("value"))
