@@ -59,7 +59,7 @@ def test_means_and_intervals_are_geometric():
     assert constant["loss_high"] == pytest.approx(0.1 * 10 ** (4.3027 / 3**0.5), rel=1e-4)
     assert own["ratio"] == pytest.approx(2.0)
     assert own["ratio_low"] == pytest.approx(own["ratio_high"])
-    assert own["setting"] == {"eta": 0.1, "alpha": 3.0}
+    assert own["setting"] == {"lr": 0.1, "hypergrad_lr": 3.0}
 
 
 @pytest.mark.parametrize(

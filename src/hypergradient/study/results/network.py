@@ -2,7 +2,7 @@
 
 ``python -m hypergradient.study.results.network RESULTS`` reads the folder that ``hypergradient
 run`` of one of the studies ``network-digits`` and ``network-mnist`` has filled, and prints the
-comparison and what the best settings say of alpha.
+comparison and what the best settings say of beta.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def label(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.with_columns(
         base=pl.col("base").replace_strict(NAMES),
         rate=pl.col("granularity").fill_null("constant").replace_strict(RATES),
-        setting=pl.struct(eta="lr", alpha=pl.col("hypergrad_lr").fill_null(0.0)),
+        setting=pl.struct("lr", pl.col("hypergrad_lr").fill_null(0.0)),
         log_loss=pl.when(pl.col("status") == "done").then(pl.col(LOSS).clip(SMALLEST).log10()),
     )
 
@@ -137,14 +137,15 @@ def main() -> None:
     runs = label(pl.read_parquet(Path(sys.argv[1]) / "runs.parquet"))
     print(
         "| method | rate | training loss | ratio to the constant rate | validation loss "
-        "| accuracy | η, α | diverged |\n|---|---|---|---|---|---|---|---|"
+        "| accuracy | α, β | diverged |\n|---|---|---|---|---|---|---|---|"
     )
     for row in compare(runs).iter_rows(named=True):
         lost = f"{row['lost']} of {row['seeds']} diverged"
         loss, ratio = (_text(row, name) or lost for name in ("loss", "ratio"))
+        alpha, beta = row["setting"]["lr"], row["setting"]["hypergrad_lr"]
         print(
             f"| {row['base']} | {row['rate']} | {loss} | {ratio} | {row['valid_loss']:.3g} "
-            f"| {row['accuracy']:.2%} | {row['setting']['eta']:g}, {row['setting']['alpha']:g} "
+            f"| {row['accuracy']:.2%} | {alpha:g}, {beta:g} "
             f"| {row['diverged']} of {row['runs']} |"
         )
 
