@@ -73,7 +73,7 @@ def draw_best(
         table: From `results.best.best_curves`.
         seeds: From `results.best.seed_curves`.
         ceiling: From `results.curves.ceilings`.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
     """
     table, seeds = table.filter(metric=metric), seeds.filter(metric=metric)
     with mpl.rc_context(STYLE):
@@ -109,7 +109,7 @@ def draw_relative(table: pl.DataFrame, ceiling: pl.DataFrame, metric: str) -> Fi
     Args:
         table: From `results.relative.relative_sensitivity`.
         ceiling: From `results.curves.ceilings`.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
     """
     with mpl.rc_context(STYLE):
         figure, grid = panel_axes(table.rename({"base": "panel"}))

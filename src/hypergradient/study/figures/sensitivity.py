@@ -36,7 +36,7 @@ def draw_sensitivity(
         table: From `results.sensitivity.by_rate`.
         seeds: From `results.sensitivity.finals`.
         ceiling: From `results.curves.ceilings`: a loss above is drawn at the top as a triangle.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
     """
     table, seeds = table.filter(table["lr"] > 0), seeds.filter(seeds["lr"] > 0)  # a log axis
     rates = table["lr"].unique().sort()

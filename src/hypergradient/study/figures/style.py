@@ -42,7 +42,7 @@ CONSTANT_LABEL: Final = "constant rate"
 HYPERGRADIENT_LABEL: Final = "hypergradient descent"
 
 ADAPTIVE_LABEL: Final = "adaptive rate"
-"""What rates are called that move, where some of them do so without hypergradient descent."""
+"""The label of adaptive lines, where some of them adapt in another way."""
 
 PAGE, COLUMN = 5.5, 3.3  # inches: the text width of ICLR and NeurIPS, one column of two
 
@@ -87,7 +87,7 @@ STYLE: Final[dict[Any, Any]] = {
 
 
 def rate_colours(count: int, *, dark: bool = False) -> list[str]:
-    """Colours for learning rates in ascending order: viridis, without the end that fades away.
+    """Return colours for learning rates in ascending order: viridis, without its faint end.
 
     Args:
         count: How many; a single rate gets the colour of hypergradient descent.
@@ -164,7 +164,7 @@ def blank(size: tuple[float, float]) -> Figure:
 def panel_axes(
     table: pl.DataFrame, *, strips: Collection[str] = ()
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Axes by task and panel: tasks below each other, the panels of one beside each other.
+    """Return axes by task and panel: tasks below each other, panels beside each other.
 
     Tasks in `strips` have room for two lines of text above their axes.
     """
@@ -254,7 +254,7 @@ def rate_handles(table: pl.DataFrame, colours: tuple[str, str], marker: str = "o
 
 
 def top_of(ceiling: pl.DataFrame, metric: str, task: str, largest: Any) -> float | None:
-    """The ceiling, if anything is above it."""
+    """Return the ceiling of a task's axis, or None if nothing is above it."""
     here = ceiling.filter(task=task)
     if metric not in ceiling.columns or here.is_empty() or largest is None:
         return None
@@ -280,13 +280,13 @@ def log_scale(axes: Axes, values: Iterable[float | None], top: float | None = No
 
 
 def rate_text(rate: float) -> str:
-    """A power of ten as such, any other rate as it is."""
+    """Return a rate as text: a power of ten as such, any other rate as it is."""
     mantissa, exponent = f"{rate:e}".split("e")
     return f"$10^{{{int(exponent)}}}$" if float(mantissa) == 1 else f"{rate:g}"
 
 
 def count_text(count: float) -> str:
-    """A count with two or three digits, thousands as k and millions as M."""
+    """Return a count as text with two or three digits, thousands as k and millions as M."""
     for unit, suffix in ((1e6, "M"), (1e3, "k")):
         if count >= 0.9995 * unit:
             digits = ".2g" if count < 99.5 * unit else ".0f"

@@ -169,7 +169,7 @@ _LOSS = "The final training loss with a constant rate"
 
 
 def _ratios(pairs: pl.DataFrame, column: str) -> str:
-    """The base's value over that of its hypergradient version, a number a base optimizer."""
+    """Return the base's value over that of its adaptive version, for each base optimizer."""
     sound = pairs.drop_nulls([column, f"{column}_hd"])
     ratios = sound.group_by("base", maintain_order=True).agg(
         10 ** (pl.col(column) / pl.col(f"{column}_hd")).cast(pl.Float64).log10().mean()

@@ -15,6 +15,7 @@ import polars as pl
 from scipy.special import stdtrit
 
 from hypergradient.study.errors import StudyError
+from hypergradient.study.results.intervals import SMALLEST
 
 KEYS = ("base", "rate")
 
@@ -24,8 +25,6 @@ NAMES = {"SGD": "GD", "SGDM": "GDM", "SGDN": "NAG", "Adam": "Adam"}
 """What Fischer (2020) calls the base optimizers."""
 
 RATES = {"constant": "constant", "group": "one rate", "element": "element-wise"}
-
-SMALLEST = 1e-12
 
 
 def label(runs: pl.DataFrame) -> pl.DataFrame:
@@ -111,7 +110,7 @@ def compare(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _geometric(column: str, name: str) -> list[pl.Expr]:
-    """The mean of a column of logarithms, and its 95 % interval's half; null if a value is."""
+    """Return a column's mean and its standard error, both null if any value is null."""
     values = pl.col(column)
     all_there = values.is_not_null().all()
     error = values.std() / pl.len().sqrt()
@@ -122,7 +121,7 @@ def _geometric(column: str, name: str) -> list[pl.Expr]:
 
 
 def _undo_log(table: pl.DataFrame, name: str) -> list[pl.Expr]:
-    """A geometric mean and the ends of its interval, from what `_geometric` gives."""
+    """Return a geometric mean and the ends of its 95 % interval, from what `_geometric` gives."""
     quantiles = stdtrit((table["seeds"] - 1).clip(1).to_numpy(), 0.975)
     half = pl.col(f"{name}_error") * pl.Series(quantiles)
     return [

@@ -1,4 +1,4 @@
-"""Which runs belong together: a base optimizer, its schedules and its hypergradient version."""
+"""Which runs belong together: those of a base optimizer, and of methods that adapt its rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONSTANT: Final = "constant"
 HYPERGRADIENT: Final = "hypergradient"
 
 ADAPTIVE: Final = "adaptive"
-"""What the tables of figures call the schedule of other methods that adapt their rate."""
+"""What figures call the schedule of a method that adapts its rate in any other way."""
 
 SCHEDULES: Final = (
     *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine"),

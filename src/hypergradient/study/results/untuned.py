@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 FLOOR: Final = 1e-4
-"""A loss below this share of the untrained one counts as this share."""
+"""A loss below this share of the untrained loss counts as this share of it."""
 
 DEAD: Final = 0.9
 """A run is dead whose final training loss is not below this share of the untrained loss."""
@@ -32,10 +32,10 @@ MEASURES: Final = {
     "valid_loss_final": "Final validation loss",
     "valid_loss_best": "Best validation loss",
 }
-"""What is compared; the first also says which runs are dead."""
+"""The measures that are compared. The first one also decides which runs are dead."""
 
 PICTURED: Final = ("train_loss_final", "valid_loss_best")
-"""Of these there are figures, and of all of them tables."""
+"""The measures of which there are figures. Of all of them there are tables."""
 
 TUNED: Final = (CONSTANT, "lr-decay")
 """The schedules of which the best tuned run is chosen."""
@@ -65,7 +65,7 @@ def rival_of(base: str, tuned: Collection[str]) -> str:
 
 
 def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """Every run's losses, bounded, and whether it is dead.
+    """Return every run's losses, bounded, and whether it is dead.
 
     Args:
         runs: One row a run.
@@ -74,8 +74,9 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A row a run that has not failed: `CELL`, `schedule`, `tuned` (is it a base optimizer with
         a schedule of `TUNED`?), `seed`, `dead`, `untrained`, the log10 of each of `MEASURES`, and
-        `step_seconds`, null where it was trained in a stack. A line is a method with its schedule,
-        if it is a tuned one, and with its settings other than the start, if there are several.
+        `step_seconds`, null where it was trained in an ensemble. A line is a method with its
+        schedule, if it is a tuned one, and with its settings other than the start, if there are
+        several.
     """
     runs = complete(runs)
     # A base optimizer is a method that is its own base: what others are compared with.
@@ -125,7 +126,7 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
 
 
 def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
-    """The best constant or decayed rate of each base optimizer.
+    """Find the best constant or decayed rate of each base optimizer.
 
     Args:
         table: From `losses`.
@@ -151,7 +152,7 @@ def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
-    """Every run's losses over the best tuned ones of its seed, as log10.
+    """Divide every run's losses by the best tuned ones of its seed, as log10.
 
     Args:
         table: From `losses`.
@@ -179,7 +180,7 @@ def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
 
 
 def cells(ratios: pl.DataFrame) -> pl.DataFrame:
-    """`loss` and `ratio` of each cell and measure, means over `seeds` seeds.
+    """Average `loss` and `ratio` over the seeds of each cell and measure.
 
     Args:
         ratios: From `ratios`.
@@ -192,7 +193,7 @@ def cells(ratios: pl.DataFrame) -> pl.DataFrame:
 
 
 def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
-    """Each line on each task, over its starts.
+    """Summarise each line on each task over its starts.
 
     Args:
         table: From `losses`.
@@ -226,7 +227,7 @@ def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
 def scores(
     table: pl.DataFrame, ratios: pl.DataFrame, cells: pl.DataFrame, selection: Sequence[str]
 ) -> pl.DataFrame:
-    """Each line over all tasks of a set and all its starts.
+    """Summarise each line over all tasks of a set and all its starts.
 
     Args:
         table: From `losses`.
@@ -290,7 +291,7 @@ def scores(
 
 
 def step_ratios(table: pl.DataFrame) -> pl.DataFrame:
-    """`step`, a step's time over the base's, of each set, base and line: see `scores`."""
+    """Return `step`, the time of a step over the base's, for each line of a set: see `scores`."""
     steps = (
         table.drop_nulls("step_seconds")
         .group_by("set", *LINE, "schedule", "tuned", maintain_order=True)
@@ -305,7 +306,7 @@ def step_ratios(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def profile(cells: pl.DataFrame, selection: Sequence[str]) -> pl.DataFrame:
-    """For how many tasks and starts a line is within a factor tau of the best tuned.
+    """Count for how many tasks and starts a line is within a factor tau of the best tuned run.
 
     Args:
         cells: From `cells`.
