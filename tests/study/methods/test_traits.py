@@ -53,10 +53,12 @@ def test_the_traits_of_the_methods(method):
         ("hypergradient:SGDHD", {"momentum": 0.9, "nesterov": True}, (True, "SGDN")),
         ("hypergradient:SGDHD", {"momentum": 0.9, "classical": True}, (True, "SGDM")),
         ("RMSprop", {"lr": 0.1}, (False, "RMSprop")),
+        ("Muon", {"lr": 0.1}, (False, "Muon")),
         ("hypergradient.study.methods.ablations:OneStep", {}, (True, "Adam")),
     ],
 )
 def test_hyperparameters_count(method, hyper, traits):
+    assert find_method(method).problem(hyper) is None
     assert find_method(method).traits(hyper) == Traits(*traits)
 
 
