@@ -40,7 +40,7 @@ class Method:
     @property
     def adaptive(self) -> bool:
         """Whether it moves its learning rate by hypergradients."""
-        from hypergradient.core import HypergradientOptimizer  # noqa: PLC0415
+        from hypergradient.engine.optimizer import HypergradientOptimizer  # noqa: PLC0415
 
         optimizer = self.optimizer_class()
         return isinstance(optimizer, type) and issubclass(optimizer, HypergradientOptimizer)

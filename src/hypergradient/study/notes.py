@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hypergradient.rate import alpha_of
+from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.study.losses import classes_of
 
 if TYPE_CHECKING:
