@@ -11,7 +11,7 @@ from hypergradient.study.landscape.functions import choose
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hypergradient.core import HypergradientOptimizer
+    from hypergradient.engine.optimizer import HypergradientOptimizer
 
 MOMENTUM = {"momentum": 0.5, "classical": True}
 

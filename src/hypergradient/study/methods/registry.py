@@ -67,7 +67,7 @@ class Method:
         is a part of their ids.
         """
         from hypergradient import Untuned  # noqa: PLC0415
-        from hypergradient.core import HypergradientOptimizer  # noqa: PLC0415
+        from hypergradient.engine.optimizer import HypergradientOptimizer  # noqa: PLC0415
 
         optimizer = self.optimizer_class()
         if not isinstance(optimizer, type) or issubclass(optimizer, Untuned):

@@ -34,14 +34,10 @@ def traits_of(optimizer: Optimizer) -> Traits:
 def adapts_its_rate(optimizer: Optimizer) -> bool:
     """Return whether an optimizer changes its learning rate itself.
 
-    All optimizers of this package do, and so do the classes that people derive from them. Any
-    other class says so by an attribute ``adaptive = True``.
+    Such an optimizer says so by an attribute ``adaptive = True``. All optimizers of this package
+    do, and so do the classes that people derive from them.
     """
-    from hypergradient import Untuned  # noqa: PLC0415  (it loads torch, which takes 2 s)
-    from hypergradient.core import HypergradientOptimizer  # noqa: PLC0415
-
-    ours = isinstance(optimizer, (HypergradientOptimizer, Untuned))
-    return ours or getattr(optimizer, "adaptive", False) is True
+    return getattr(optimizer, "adaptive", False) is True
 
 
 def base_of(optimizer: Optimizer) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hypergradient.rate import alpha_of
+from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.study.tasks.losses import predicted_classes
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 A hypergradient optimizer moves `group["lr"]`; so does a scheduler, and torch's schedulers do it in
 two ways. Recursive ones (StepLR, ExponentialLR, CosineAnnealingLR, ...) multiply what they find.
 Closed-form ones (LambdaLR, OneCycleLR, CyclicLR, ...) overwrite it with a function of the initial
-rate, and would erase what was learned at every step. Here the rate in use is alpha = c s, the
-schedule's own rate s times a scale c that hypergradients have learned, and each write is taken for
-what it is. All schedulers write by `fill_`, and `LRScheduler` computes from `group["initial_lr"]`,
-so two facts tell the ways apart: what is computed from a `Rate` is a `Rate`, by torch's own rules
-for subclasses, and the closed forms are computed from `initial_lr`, which we make a float.
+rate, and would erase at every step what was learned. Here the rate in use is alpha = c s: the
+schedule's own rate s times a scale c that hypergradients have learned. `Rate.fill_` receives what
+a scheduler writes and decides which of the two it changes. Two facts tell the ways apart. What is
+computed from a `Rate` is a `Rate`, by torch's rules for subclasses of Tensor. And the closed forms
+are computed from `initial_lr`, which is kept as a float.
 """
 
 import weakref
@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hypergradient.options import Group
+from hypergradient.engine.numbers import as_float, assign
+from hypergradient.engine.types import Group
 
 
 class Rate(Tensor):
     """The tensor at `group["lr"]`: the rate in use, whoever moved it last; 0-dim, or one a member.
 
     Attributes:
-        alpha: the same memory as a plain tensor, for our own steps.
+        alpha: the same memory as a plain tensor, for the engine's own steps.
         group: the parameter group whose rate this is.
         optimizer: its optimizer.
         scheduled: its group's `scheduled_lr`, for as long as it is this group's rate.
@@ -43,8 +44,7 @@ class Rate(Tensor):
         elsewhere, which is what torch's fused kernels take. Under `differentiable` the rate stays
         a plain tensor, with its graph.
         """
-        params = [p for g in (group, *optimizer.param_groups) for p in g["params"]]
-        device = params[0].device if params else torch.device("cpu")
+        device = rate_device(optimizer, group)
         dtype = torch.float64 if device.type == "cpu" else torch.float32
         lr = group["lr"]
         shape = (len(group["params"][0]),) if group["granularity"] == "member" else ()
@@ -70,7 +70,7 @@ class Rate(Tensor):
 
     @torch.no_grad()
     def fill_(self, value: Tensor | complex) -> Self:
-        """Take what a scheduler or anybody else writes to a group's rate."""
+        """Receive what a scheduler or anybody else writes to a group's rate."""
         if not is_rate(self):  # a number computed from one
             super().fill_(value)
             return self
@@ -137,19 +137,51 @@ def _write(rates: Tensor, value: Tensor | complex) -> None:
     rates.copy_(value) if isinstance(value, Tensor) else rates.fill_(value)
 
 
+def rate_device(optimizer: Optimizer, group: Group) -> torch.device:
+    """Return where the rate of a group lives: with its parameters, or the optimizer's first."""
+    params = [p for g in (group, *optimizer.param_groups) for p in g["params"]]
+    return params[0].device if params else torch.device("cpu")
+
+
 def alpha_of(group: Group) -> Tensor:
-    """The rate of a group as a plain tensor, which is what steps work with."""
+    """Return the rate of a group as a plain tensor, which is what steps work with."""
     lr: Tensor = group["lr"].alpha if is_rate(group["lr"]) else group["lr"]
     return lr
 
 
+def learned_rate(group: Group, alpha: Any) -> Any:
+    """Return a rate without the factor of a schedule: what hypergradients have learned.
+
+    Args:
+        group: the group whose schedule it is.
+        alpha: a rate in use, as a float or a tensor.
+    """
+    initial = group["initial_lr"]
+    if group["differentiable"] or not isinstance(initial, float) or initial == 0:
+        return alpha
+    scheduled = as_float(group["scheduled_lr"])
+    if isinstance(scheduled, float) and scheduled != 0:
+        return alpha * (initial / scheduled)
+    rest = as_float(group["lr_scale"]) * initial  # a rate of zero does not tell
+    if isinstance(scheduled, float):
+        return rest
+    return torch.where(scheduled == 0, rest, alpha * (initial / scheduled))
+
+
+def set_learned_rate(group: Group, learned: Any) -> None:
+    """Set the learned rate of a group, whatever its schedule is at."""
+    scale = learned / group["initial_lr"]
+    assign(group["lr_scale"], scale)
+    assign(alpha_of(group), learned * (group["scheduled_lr"] / group["initial_lr"]))
+
+
 def plain_groups(groups: list[Group]) -> list[Group]:
-    """Groups as others may save them, with plain tensors for rates."""
+    """Return groups as others may save them, with plain tensors for rates."""
     return [{**group, "lr": alpha_of(group)} for group in groups]
 
 
 def is_written(group: Group) -> bool:
-    """Whether somebody has put a number in the place of a group's rate, or an earlier rate back.
+    """Return whether somebody has put a number in the place of a group's rate, or an earlier rate.
 
     `torch.distributed.checkpoint` does both, around a step at the rate 0 that makes states.
     """
@@ -159,5 +191,5 @@ def is_written(group: Group) -> bool:
 
 
 def is_rate(lr: object) -> bool:
-    """Whether `lr` is a group's own rate, and not a number computed from one."""
+    """Return whether `lr` is a group's own rate, and not a number computed from one."""
     return isinstance(lr, Rate) and hasattr(lr, "alpha")

@@ -22,6 +22,14 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, distributed
 
+from hypergradient.engine.dtensors import (
+    is_dtensor,
+    like_dtensor,
+    local_part,
+    ranks_along,
+    sharded_dims,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
@@ -29,11 +37,11 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
-    from hypergradient.keeper import RateKeeper
-    from hypergradient.options import Group
+    from hypergradient.engine.state import StatefulOptimizer
+    from hypergradient.engine.types import Group
 
 
-def ranks_of(optimizer: RateKeeper) -> Ranks | None:
+def ranks_of(optimizer: StatefulOptimizer) -> Ranks | None:
     """Those with whom an optimizer shares its parameters; None where all that it needs is here."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return None
@@ -52,48 +60,14 @@ def ranks_of(optimizer: RateKeeper) -> Ranks | None:
     return None
 
 
-def check_process_group(group: object) -> None:
-    """Check the option `process_group`.
-
-    Raises:
-        ValueError: names the value and the remedy.
-    """
-    if group is None or (
-        distributed.is_available() and isinstance(group, distributed.ProcessGroup)
-    ):
-        return
-    raise ValueError(
-        f"process_group={group!r} is not a process group that this rank belongs to, such as "
-        "torch.distributed.group.WORLD, nor None"
-    )
-
-
-def is_dtensor(tensor: Any) -> bool:
-    """Whether a tensor is spread over processes, in shards or in replicas."""
-    if type(tensor) in (Tensor, torch.nn.Parameter):
-        return False
-    from torch.distributed.tensor import DTensor  # noqa: PLC0415 - never for plain tensors
-
-    return isinstance(tensor, DTensor)
-
-
-def local_part(tensor: Any) -> Any:
-    """What this process holds of a tensor, in the same memory."""
-    if not is_dtensor(tensor):
-        return tensor
-    with torch.no_grad():
-        part = tensor.to_local()
-        return part.wait() if hasattr(part, "wait") else part
-
-
 class Ranks:
     """The ranks that share an optimizer's parameters; entered, it steps on the local parts."""
 
-    def __init__(self, optimizer: RateKeeper, shards: Sequence[DTensor]) -> None:
+    def __init__(self, optimizer: StatefulOptimizer, shards: Sequence[DTensor]) -> None:
         self._optimizer = optimizer
         self._group: ProcessGroup | None = optimizer.process_group
         self._device: str | None = None
-        self._holders = {p: _fiber(p.device_mesh, _sharded_dims(p)) for p in shards}
+        self._holders = {p: ranks_along(p.device_mesh, sharded_dims(p)) for p in shards}
         self._elsewhere: set[Tensor] = set()  # local parts that another rank counts
         if shards:
             self._device = shards[0].device_mesh.device_type
@@ -145,7 +119,7 @@ class Ranks:
         # A rate of a tensor moves on all ranks, so it is needed where there is no gradient, too.
         moves = p.grad is not None or (group["granularity"] == "tensor" and p.requires_grad)
         if moves and not self._state[p]:
-            self._state[p].update(self._optimizer._initial(group, p))  # noqa: SLF001
+            self._state[p].update(self._optimizer.initial_state(group, p))
         if p not in self._holders:
             return p
         part: Tensor = local_part(p)
@@ -164,43 +138,17 @@ class Ranks:
         for p, part in self._parts.items():
             for name, value in state.get(part, {}).items():
                 if name not in self._state[p]:
-                    self._state[p][name] = value if part is p else _like(p, value)
-
-
-def _like(p: Any, part: Tensor) -> Tensor:
-    """The DTensor, laid out as p is, of which this process holds `part`."""
-    whole: Tensor = type(p).from_local(
-        part, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride()
-    )
-    return whole
-
-
-def _sharded_dims(p: DTensor) -> set[int]:
-    if any(placement.is_partial() for placement in p.placements):
-        raise ValueError(
-            f"a parameter with the placements {p.placements} has its value on no rank: "
-            "shard or replicate it"
-        )
-    return {d for d, placement in enumerate(p.placements) if not placement.is_replicate()}
-
-
-def _fiber(mesh: DeviceMesh, dims: set[int]) -> tuple[int, ...]:
-    """The ranks whose coordinates differ from this rank's in these dimensions only."""
-    here = mesh.get_coordinate()
-    if here is None:
-        return ()
-    index = tuple(slice(None) if d in dims else at for d, at in enumerate(here))
-    return tuple(sorted(mesh.mesh[index].reshape(-1).tolist()))
+                    self._state[p][name] = value if part is p else like_dtensor(p, value)
 
 
 def _members(
-    optimizer: RateKeeper, shards: Sequence[DTensor]
+    optimizer: StatefulOptimizer, shards: Sequence[DTensor]
 ) -> tuple[tuple[int, ...], ProcessGroup | None]:
     """The ranks to sum over, in order, and their process group; none where nothing is divided."""
     dims: dict[DeviceMesh, set[int]] = {}
     for p in shards:
-        dims.setdefault(p.device_mesh, set()).update(_sharded_dims(p))
-    fibers = {mesh: _fiber(mesh, of_mesh) for mesh, of_mesh in dims.items()}
+        dims.setdefault(p.device_mesh, set()).update(sharded_dims(p))
+    fibers = {mesh: ranks_along(mesh, of_mesh) for mesh, of_mesh in dims.items()}
     widest = max(fibers, key=lambda mesh: len(fibers[mesh]))
     members = fibers[widest]
     for ranks in fibers.values():

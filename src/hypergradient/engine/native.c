@@ -1,10 +1,10 @@
-/* A step in two passes over all tensors. Before the rates move: <g_t, u_{t-1}>, and the states' own
-   advance, from which u_t follows. After that: theta_t = theta_{t-1} - alpha_t u_t.
-   Untuned's, on an average, is one pass.
+/* A step in two passes over all tensors. The first, before the rates move, computes <g_t, u_{t-1}>
+   and advances the states, from which u_t follows. The second computes theta_t = theta_{t-1} -
+   alpha_t u_t. With the iterate `Average` one pass does both.
 
-   The eager way (products.py, untuned.py, and torch's kernels) is the reference. Sums are of
-   float32 products in 32 lanes over BLOCK elements, then in float64, chunk by chunk: they
-   do not depend on the number of threads, and are those of a recipe's tensors together. */
+   The eager way (hypergradients.py, iterates.py, and torch's kernels) is the reference. Sums are of
+   float32 products in 32 lanes over BLOCK elements, then in float64, chunk by chunk. So they do not
+   depend on the number of threads. There is one sum for all tensors that share a KernelArgs. */
 
 #include <float.h>
 #include <math.h>
@@ -18,33 +18,34 @@ enum { LANES = 32, BLOCK = 1024, PARTS = 64, LEAST = 32 * BLOCK, MOST = 256 * BL
 #define ROW static inline __attribute__((always_inline)) void /* to be vectorized at n = LANES */
 
 typedef struct {
-    int64_t size, recipe;
+    int64_t size, args; /* the number of its KernelArgs or AverageArgs */
     const float *grad;
     float *theta;
     float *a, *b; /* memory[0] and memory[1]: u_{t-1} and a buffer, or Adam's m and v */
-    float *alpha; /* element-wise rates, moved by the additive rule; or null; or Untuned's z */
+    float *alpha; /* element-wise rates, moved by the additive rule; or null; with an average, z */
 } Tensor;
 
 typedef struct {
     double scale, shift, decay, factor;
-} Ratio; /* u = (a / (scale sqrt(b) + shift) + decay theta) factor */
+} Direction; /* u = (a / (scale sqrt(b) + shift) + decay theta) factor */
 
 typedef struct {
     double sign, l2;        /* g = sign grad + l2 theta */
-    double ratio;           /* whether u is a ratio; else it is a */
-    Ratio before, after;    /* u_{t-1}; u_t, with the factor 1 */
+    double ratio;           /* whether u is such a ratio; else it is a */
+    Direction before, after;    /* u_{t-1}; u_t, with the factor 1 */
     double a_g, a_a, a_b;   /* a <- a_g g + a_a a + a_b b, where a_a or a_b is 0 */
     double b_g, b_b;        /* b <- b_g g + b_b b, with g g for a ratio, where b_g is not 0 */
     double normalized;      /* sum g g and u u as well */
     double beta, low, high; /* for element-wise rates */
     double descends, alpha; /* whether theta moves here; the rate, where it is one number */
-} Recipe;
+} KernelArgs;
 
 typedef struct {
-    double alpha, c, b, memory;
+    double alpha, inverse, c, b; /* the rate; 1 / the learned rate; c_t; the interpolation */
+    double memory;               /* of the trace */
     double adam, beta2, scale, eps; /* u_t = g_t / (scale sqrt(v) + eps), or g_t */
     double decay;
-} Average; /* a recipe of untuned.py, where theta is y, a is m, b is v, and alpha is z */
+} AverageArgs; /* here theta is y, a is the trace, b is v, and alpha is z */
 
 typedef struct {
     double gu, gg, uu;
@@ -54,7 +55,7 @@ typedef struct {
     float gu[LANES], gg[LANES], uu[LANES];
 } Lanes;
 
-ROW descend(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n) {
+ROW descend(const Tensor *t, const KernelArgs *r, int ratio, int64_t at, int n) {
     float own_u[LANES], *restrict theta = t->theta + at;
     const float *u = t->a + at;
     if (ratio) {
@@ -73,7 +74,7 @@ ROW descend(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n) {
     }
 }
 
-ROW move_elements(float *restrict alpha, const float *g, const float *u, const Recipe *r, int n) {
+ROW move_elements(float *restrict alpha, const float *g, const float *u, const KernelArgs *r, int n) {
     const float beta = r->beta, low = r->low, high = r->high;
     EACH {
         float h = g[i] * u[i], moved = alpha[i] + beta * h;
@@ -82,7 +83,7 @@ ROW move_elements(float *restrict alpha, const float *g, const float *u, const R
     }
 }
 
-ROW advance(float *restrict a, float *restrict b, const float *g, const Recipe *r, int ratio,
+ROW advance(float *restrict a, float *restrict b, const float *g, const KernelArgs *r, int ratio,
             int n) {
     const float a_g = r->a_g, a_a = r->a_a, a_b = r->a_b, b_g = r->b_g, b_b = r->b_b;
     if (a_b != 0) EACH a[i] = a_g * g[i] + a_b * b[i];
@@ -92,7 +93,7 @@ ROW advance(float *restrict a, float *restrict b, const float *g, const Recipe *
     else if (b_g != 0) EACH b[i] = b_g * g[i] + b_b * b[i];
 }
 
-ROW visit(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n, Lanes *lanes) {
+ROW accumulate(const Tensor *t, const KernelArgs *r, int ratio, int64_t at, int n, Lanes *lanes) {
     float own_g[LANES], own_u[LANES];
     const float *g = t->grad + at, *theta = t->theta + at, *u = t->a + at;
     if (r->sign != 1 || r->l2 != 0) {
@@ -104,7 +105,7 @@ ROW visit(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n, Lanes 
         const float scale = r->before.scale, shift = r->before.shift, decay = r->before.decay;
         const float factor = r->before.factor, *m = u, *v = t->b + at;
         EACH own_u[i] = m[i] / (sqrtf(v[i]) * scale + shift);
-        if (t->alpha && decay != 0) EACH { /* see Ratio of visits.py */
+        if (t->alpha && decay != 0) EACH { /* see adam_direction.py */
             float left = 1 - decay * t->alpha[at + i];
             int told = fabsf(left) > FLT_EPSILON;
             own_u[i] = (own_u[i] + decay * (told ? theta[i] : 0)) / (told ? left : 1);
@@ -122,11 +123,11 @@ ROW visit(const Tensor *t, const Recipe *r, int ratio, int64_t at, int n, Lanes 
     if (t->alpha && r->descends) descend(t, r, ratio, at, n);
 }
 
-ROW average(const Tensor *t, const Average *r, int adam, int64_t at, int n, float *gm) {
+ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, float *gm) {
     const float *g = t->grad + at;
     float own_u[LANES], *restrict y = t->theta + at, *restrict m = t->a + at;
     float *restrict z = t->alpha + at;
-    const float alpha = r->alpha, inverse = 1 / r->alpha, c = r->c, memory = r->memory;
+    const float alpha = r->alpha, inverse = r->inverse, c = r->c, memory = r->memory;
     const float scale = r->scale, eps = r->eps, decay = r->decay;
     const float of_step = 1 - r->b * (1 - r->c), beta2 = r->beta2, other = 1 - r->beta2;
     EACH own_u[i] = g[i];
@@ -141,13 +142,13 @@ ROW average(const Tensor *t, const Average *r, int adam, int64_t at, int n, floa
         gm[i] += g[i] * m[i];
         z[i] += step;
         y[i] += move;
-        m[i] = memory * (m[i] + inverse * move);
+        m[i] = memory * (m[i] - inverse * move);
     }
 }
 
-static void average_block(const Tensor *t, const void *recipe, int64_t at, int64_t end,
+static void average_block(const Tensor *t, const void *args, int64_t at, int64_t end,
                           Sums *sums) {
-    const Average *r = recipe;
+    const AverageArgs *r = args;
     float gm[LANES] = {0};
     double total = 0;
     const int64_t last = end - LANES;
@@ -158,9 +159,9 @@ static void average_block(const Tensor *t, const void *recipe, int64_t at, int64
     sums->gu += total;
 }
 
-static void descend_block(const Tensor *t, const void *recipe, int64_t at, int64_t end,
+static void descend_block(const Tensor *t, const void *args, int64_t at, int64_t end,
                           Sums *sums) {
-    const Recipe *r = recipe;
+    const KernelArgs *r = args;
     (void)sums;
     if (t->alpha || !r->descends) return;
     const int64_t last = end - LANES;
@@ -169,14 +170,14 @@ static void descend_block(const Tensor *t, const void *recipe, int64_t at, int64
     if (at < end) descend(t, r, r->ratio != 0, at, end - at);
 }
 
-static void visit_block(const Tensor *t, const void *recipe, int64_t at, int64_t end, Sums *sums) {
-    const Recipe *r = recipe;
+static void accumulate_block(const Tensor *t, const void *args, int64_t at, int64_t end, Sums *sums) {
+    const KernelArgs *r = args;
     Lanes lanes = {0};
     double gu = 0, gg = 0, uu = 0;
     const int64_t last = end - LANES;
-    if (r->ratio) for (; at <= last; at += LANES) visit(t, r, 1, at, LANES, &lanes);
-    else for (; at <= last; at += LANES) visit(t, r, 0, at, LANES, &lanes);
-    if (at < end) visit(t, r, r->ratio != 0, at, end - at, &lanes);
+    if (r->ratio) for (; at <= last; at += LANES) accumulate(t, r, 1, at, LANES, &lanes);
+    else for (; at <= last; at += LANES) accumulate(t, r, 0, at, LANES, &lanes);
+    if (at < end) accumulate(t, r, r->ratio != 0, at, end - at, &lanes);
     for (int i = 0; i < LANES; i++) {
         gu += lanes.gu[i];
         gg += lanes.gg[i];
@@ -188,18 +189,18 @@ static void visit_block(const Tensor *t, const void *recipe, int64_t at, int64_t
 }
 
 typedef struct {
-    void (*block)(const Tensor *, const void *recipe, int64_t at, int64_t end, Sums *);
-    size_t recipe; /* its size */
+    void (*block)(const Tensor *, const void *args, int64_t at, int64_t end, Sums *);
+    size_t args; /* the size of its struct */
 } Pass;
 
-static const Pass passes[] = {{visit_block, sizeof(Recipe)},
-                              {descend_block, sizeof(Recipe)},
-                              {average_block, sizeof(Average)}};
+static const Pass passes[] = {{accumulate_block, sizeof(KernelArgs)},
+                              {descend_block, sizeof(KernelArgs)},
+                              {average_block, sizeof(AverageArgs)}};
 
 typedef struct {
     Pass pass;
     const Tensor *tensors;
-    const char *recipes;
+    const char *args;
     const int64_t *first; /* the first chunk of each tensor */
     int64_t count, chunk, chunks, next; /* chunk is the size of one */
     int backward; /* to find in the cache what the pass before it went through last */
@@ -221,16 +222,16 @@ static void take_chunks(void *argument) {
         int64_t at = (k - job->first[low]) * job->chunk;
         int64_t end = t->size - at > job->chunk ? at + job->chunk : t->size;
         Sums sums = {0, 0, 0};
-        const void *recipe = job->recipes + t->recipe * job->pass.recipe;
+        const void *args = job->args + t->args * job->pass.args;
         for (; at < end; at += BLOCK)
-            job->pass.block(t, recipe, at, end - at > BLOCK ? at + BLOCK : end, &sums);
+            job->pass.block(t, args, at, end - at > BLOCK ? at + BLOCK : end, &sums);
         job->sums[k] = sums;
     }
 }
 
-/* One pass of `passes`: 0 is the visit, which fills the sums, 1 the descent, 2 both for Untuned.
+/* One pass of `passes`: 0 fills the sums and advances the states, 1 descends, 2 does both for an average.
    fork(work, argument, threads, 0) runs work in each thread: GOMP_parallel of torch's OpenMP. */
-int make_pass(int pass, int64_t count, const Tensor *tensors, const void *recipes, Sums *sums,
+int make_pass(int pass, int64_t count, const Tensor *tensors, const void *args, Sums *sums,
               int threads, void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
     int64_t *first = malloc((count + 1) * sizeof *first), size = 0;
     if (!first) return 1;
@@ -240,7 +241,7 @@ int make_pass(int pass, int64_t count, const Tensor *tensors, const void *recipe
     first[0] = 0;
     for (int64_t i = 0; i < count; i++)
         first[i + 1] = first[i] + (tensors[i].size + chunk - 1) / chunk;
-    Job job = {passes[pass], tensors, recipes, first, count, chunk, first[count], 0, pass == 1, 0};
+    Job job = {passes[pass], tensors, args, first, count, chunk, first[count], 0, pass == 1, 0};
     job.sums = malloc((job.chunks + 1) * sizeof *job.sums);
     if (!job.sums) {
         free(first);
@@ -249,7 +250,7 @@ int make_pass(int pass, int64_t count, const Tensor *tensors, const void *recipe
     if (fork && threads > 1 && size > LEAST) fork(take_chunks, &job, threads, 0);
     else take_chunks(&job);
     for (int64_t i = 0; i < count; i++) {
-        Sums *sum = sums + tensors[i].recipe; /* of zeros at first */
+        Sums *sum = sums + tensors[i].args; /* of zeros at first */
         for (int64_t k = first[i]; k < first[i + 1]; k++) {
             sum->gu += job.sums[k].gu;
             sum->gg += job.sums[k].gg;

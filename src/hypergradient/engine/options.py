@@ -1,16 +1,17 @@
-"""The options of a learning rate that tunes itself, and what is wrong with bad ones."""
+"""The options that all optimizers here share, and what is wrong with bad ones."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from hypergradient.rules import RULES
+from hypergradient.engine.rules import RULES
+from hypergradient.engine.types import Group
 
-Group = dict[str, Any]
-GRANULARITIES = ("global", "group", "tensor", "element", "member")
-REDUCTIONS = ("sum", "mean")
-PRODUCTS = ("direction", "gradient")
+Granularity = Literal["global", "group", "tensor", "element", "member"]
+Reduction = Literal["sum", "mean"]
+Product = Literal["direction", "gradient"]
+RuleName = Literal["additive", "multiplicative", "relative"]
 
 
 def check(group: Group) -> None:
@@ -19,18 +20,15 @@ def check(group: Group) -> None:
     Raises:
         ValueError: names the value and the remedy.
     """
-    _choose("granularity", group["granularity"], GRANULARITIES)
+    _choose("granularity", group["granularity"], get_args(Granularity))
     several = group["granularity"] == "member"
     usual = "1e-4, or 0 to keep the learning rate as it is"
-    _numbers("hypergrad_lr", group["hypergrad_lr"], usual, several=several)
+    numbers("hypergrad_lr", group["hypergrad_lr"], usual, several=several)
     _choose("rule", group["rule"], RULES)
-    _choose("reduction", group["reduction"], REDUCTIONS)
-    _choose("product", group["product"], PRODUCTS)
-    if group.get("classical") and group["dampening"]:
-        raise ValueError(
-            f"dampening={group['dampening']!r} has no place in classical momentum: leave it at 0"
-        )
-    _check_bounds(group["lr_bounds"], _numbers("lr", group["lr"], "1e-3", several=several))
+    _choose("reduction", group["reduction"], get_args(Reduction))
+    _choose("product", group["product"], get_args(Product))
+    _check_bounds(group["lr_bounds"], numbers("lr", group["lr"], "1e-3", several=several))
+    numbers("weight_decay", group["weight_decay"], "1e-2, or 0 for none")
 
 
 def check_members(group: Group) -> int:
@@ -56,20 +54,24 @@ def check_members(group: Group) -> int:
     return members
 
 
-def _numbers(name: str, value: Any, usual: str, *, several: bool) -> list[float]:
-    """The number that an option is; its numbers, one a member, where there may be several."""
+def numbers(name: str, value: Any, usual: str, *, several: bool = False) -> list[float]:
+    """Return the number that an option is; its numbers, one a member, if it may have `several`.
+
+    Raises:
+        ValueError: it is no finite number >= 0.
+    """
     try:
         found = value.detach().double().flatten().tolist() if isinstance(value, Tensor) else [value]
-        numbers = [float(x) for x in found]
+        given = [float(x) for x in found]
     except (TypeError, ValueError, RuntimeError):
-        numbers = []
-    alone = several or len(numbers) == 1
-    if not (numbers and alone and all(math.isfinite(x) and x >= 0 for x in numbers)):
+        given = []
+    alone = several or len(given) == 1
+    if not (given and alone and all(math.isfinite(x) and x >= 0 for x in given)):
         kinds = "or a tensor of one a member" if several else "or a tensor of one element"
         raise ValueError(
             f"{name}={value!r} is not a finite number >= 0 (a float, {kinds}), such as {usual}"
         )
-    return numbers
+    return given
 
 
 def _choose(name: str, value: object, choices: Any) -> None:

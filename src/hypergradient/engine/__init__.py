@@ -1,0 +1,1 @@
+"""The step that all optimizers share (`optimizer.py`): base x trace x rule x iterate."""
