@@ -54,6 +54,10 @@ def test_the_traits_of_the_methods(method):
         ("hypergradient:SGDHD", {"momentum": 0.9, "classical": True}, (True, "SGDM")),
         ("RMSprop", {"lr": 0.1}, (False, "RMSprop")),
         ("Muon", {"lr": 0.1}, (False, "Muon")),
+        ("Adam", {"amsgrad": True}, (False, "AMSGrad")),
+        ("hypergradient:MuonHD", {}, (True, "Muon")),
+        ("hypergradient:Hypergradient", {"base": "lion"}, (True, "Lion")),
+        ("hypergradient:Untuned", {"base": "rmsprop"}, (True, "RMSprop")),
         ("hypergradient.study.methods.ablations:OneStep", {}, (True, "Adam")),
     ],
 )
@@ -72,8 +76,17 @@ def test_anybody_s_own_optimizer():
     class Plain(torch.optim.RMSprop):
         base = "adam"
 
+    class Sign(hypergradient.Base):
+        def init(self, p):
+            return {}
+
+        def direction(self, g, p, state, group):
+            return g.sign()
+
     p = torch.zeros(1, requires_grad=True)
     assert traits_of(Mine([p], lr=0.1)) == Traits(adaptive=True, base="SGD")
+    signed = hypergradient.Hypergradient([p], base=Sign(), lr=0.1)
+    assert traits_of(signed) == Traits(adaptive=True, base="sign")
     assert traits_of(Tuner([p], {})) == Traits(adaptive=True, base="Tuner")
     assert traits_of(Plain([p], lr=0.1)) == Traits(adaptive=False, base="Adam")
 
