@@ -1,0 +1,1 @@
+"""The engine of the hypergradient optimizers, and its fast lanes."""

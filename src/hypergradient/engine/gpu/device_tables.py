@@ -1,0 +1,108 @@
+"""The tables of a step on the device, which follow what is loaded."""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergradient.engine.gpu import tables
+from hypergradient.engine.gpu.recipes import ParamStep, RateStep
+from hypergradient.engine.gpu.tables import CHUNK_FIELDS, POOL_FIELDS, RATE_FIELDS, Plan, Variant
+from hypergradient.engine.gpu.upload import Uploads
+
+TOTALS = 4  # <g, u>, <g, g>, <u, u> and the number of elements
+
+
+class Launch(NamedTuple):
+    """The chunks of the parameters that one launch of a kernel moves, on the device."""
+
+    variant: Variant
+    chunks: Tensor
+    programs: int
+
+
+class DeviceTables:
+    """The tables of one optimizer on one device.
+
+    What follows from sizes, types and recipes alone is laid out once. The tables of addresses are
+    small; they are uploaded again when a gradient is elsewhere.
+
+    Attributes:
+        rows: of the parameters.
+        rates: rows of the rates.
+        steps: addresses of the step counts to advance.
+        recipes: their numbers.
+        pools: their partial sums and numbers of elements.
+        launches: one for each variant of the kernels.
+        partials: where each chunk's sums go.
+        sums: where each pool's go, where they are wanted before the rates move.
+        plan: the host's side of these.
+        moved: the parameters that a step moves.
+    """
+
+    rows: Tensor
+    rates: Tensor
+    steps: Tensor
+    recipes: Tensor
+    pools: Tensor
+    launches: list[Launch]
+    partials: Tensor
+    sums: Tensor
+    plan: Plan
+    moved: list[Tensor]
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._uploads = Uploads(device)
+        self._key: list[Any] = []  # what the tables were made from
+        self._plan_key: list[Any] = []
+        self._captured: list[Tensor] = []
+
+    def load(self, params: Sequence[ParamStep], rates: Sequence[RateStep]) -> None:
+        """Follow the parameters and rates of the next step."""
+        where = [tables.addresses_of(each) for each in params]
+        sizes = [each.theta.numel() for each in params]
+        pools = tables.number([*(rate.pool for rate in rates), *(each.pool for each in params)])
+        recipes = [*(rate.recipe for rate in rates), *(each.recipe for each in params)]
+        key = [where, sizes, pools, recipes, [rate.alpha.data_ptr() for rate in rates]]
+        capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        if key == self._key and not capturing:
+            return
+        variants = [tables.variant_of(each, at) for each, at in zip(params, where, strict=True)]
+        plan_key = [sizes, pools, recipes, variants]
+        if plan_key != self._plan_key:
+            self._lay_out(tables.plan_of(sizes, variants, pools, params, rates))
+            self._plan_key = plan_key
+        self._point(*tables.rows_of(sizes, where, params, rates, self.plan))
+        self.moved = [each.theta for each in params if each.recipe.descends]
+        self._key = [] if capturing else key  # tables in a graph are there only once it has run
+        if capturing:  # the graph goes on reading these
+            self._captured += (self.partials, self.sums, self.recipes, self.pools)
+            self._captured += (launch.chunks for launch in self.launches)
+
+    def _lay_out(self, plan: Plan) -> None:
+        put, device = self._uploads.put, self._device
+        self.plan = plan
+        self.recipes, self.pools = put(plan.recipes), put(plan.pools)
+        self.launches = [
+            Launch(each.variant, put(each.chunks), len(each.chunks) // CHUNK_FIELDS)
+            for each in plan.launches
+        ]
+        self.partials = torch.empty(plan.partials, 3, device=device)
+        pools = len(plan.pools) // POOL_FIELDS
+        self.sums = torch.zeros(pools, TOTALS, dtype=torch.float64, device=device)
+
+    def _point(self, *parts: "array[int]") -> None:
+        """Upload the tables that hold addresses, as one."""
+        every = sum(parts, array("q"))
+        table = self._uploads.put(every)
+        self._uploads.set_aside(every)
+        rates = len(parts[0])
+        steps = rates + len(parts[1])
+        self.rows, self.rates, self.steps = table[:rates], table[rates:steps], table[steps:]
+
+    @property
+    def n_rates(self) -> int:
+        return len(self.rates) // RATE_FIELDS

@@ -1,0 +1,165 @@
+"""The tables that tell the kernels what to do, laid out on the host.
+
+A row of a parameter is: size, recipe, and the addresses of gradient, theta, a, b, alpha and the
+step count.
+A row of a rate is: the rate's address, its pool, its recipe.
+"""
+
+from array import array
+from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from hypergradient.engine.gpu.recipes import AverageRecipe, ParamStep, RateStep, Recipe
+
+BLOCK = 1024  # elements a program takes at once
+WARPS = 8
+PARTS = 4096  # chunks that a model is cut into, about
+MOST_BLOCKS = 64  # of a chunk
+ALIGNMENT = 16  # bytes that a thread reads at once
+CHUNK_FIELDS = RATE_FIELDS = POOL_FIELDS = 3  # numbers in their rows
+
+
+class Variant(NamedTuple):
+    """What a kernel is compiled for; parameters of one variant share a launch."""
+
+    types: tuple[torch.dtype, ...]  # of gradient, theta, a and b
+    ratio: bool
+    has_b: bool
+    elements: bool
+    aligned: bool
+    descends: bool
+
+
+class Launch(NamedTuple):
+    """Parameters of one variant, and the rows of int32 of the chunks that they are cut into.
+
+    A row is: the parameter's row, the chunk's first block, and where its partial sum goes.
+    """
+
+    variant: Variant
+    chunks: "array[int]"
+
+
+class Plan(NamedTuple):
+    """All tables that follow from the parameters' sizes, types and recipes, not from addresses.
+
+    Attributes:
+        recipes: the numbers of all recipes.
+        of_params: for each parameter, the index of its recipe.
+        launches: one for each variant.
+        pools: for each pool, its first partial sum, its end, and its number of elements.
+        of_rates: for each rate, the indices of its pool and its recipe.
+        norms: whether some rate needs <g, g> and <u, u>.
+        partials: how many partial sums there are.
+        chunk: how many elements a chunk has.
+    """
+
+    recipes: "array[float]"
+    of_params: list[int]
+    launches: list[Launch]
+    pools: "array[int]"
+    of_rates: list[tuple[int, int]]
+    norms: bool
+    partials: int
+    chunk: int
+
+
+def addresses_of(each: ParamStep) -> tuple[int, ...]:
+    """Where the six tensors of a parameter are, as in its row; 0 where there is none."""
+    grad, b, step = each.grad, each.b, each.step
+    return (
+        grad.data_ptr(),
+        each.theta.data_ptr(),
+        each.a.data_ptr(),
+        0 if b is None else b.data_ptr(),
+        each.alpha.data_ptr(),
+        0 if step is None else step.data_ptr(),
+    )
+
+
+def variant_of(each: ParamStep, where: tuple[int, ...]) -> Variant:
+    """What the kernels for a parameter, at these addresses, must be compiled for."""
+    a, b, elements = each.a, each.b, each.pool is None
+    types = each.grad.dtype, each.theta.dtype, a.dtype, a.dtype if b is None else b.dtype
+    wide = where[:5] if elements else where[:4]
+    aligned = not any(address % ALIGNMENT for address in wide)
+    recipe = each.recipe
+    return Variant(types, recipe.adam, b is not None, elements, aligned, recipe.descends)
+
+
+def chunk_size(elements: int) -> int:
+    """How many of so many elements a program takes.
+
+    It does not depend on the device, so that sums do not either.
+    """
+    blocks = -(-elements // (PARTS * BLOCK))
+    return BLOCK * min(max(blocks, 1), MOST_BLOCKS)
+
+
+def number(pools: Iterable[Hashable]) -> list[int]:
+    """Pools as numbers, in the order in which they come.
+
+    Names of pools may be tensors, which can be keys of a dict but cannot be compared.
+    """
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(pool, len(numbers)) for pool in pools]
+
+
+def plan_of(
+    sizes: Sequence[int],
+    variants: Sequence[Variant],
+    pools: Sequence[int],
+    params: Sequence[ParamStep],
+    rates: Sequence[RateStep],
+) -> Plan:
+    """Lay out a step: partial sums pool by pool, so that those of a pool lie side by side.
+
+    `pools` has the numbers of the rates' pools, then those of the parameters.
+    """
+    recipes: dict[Recipe | AverageRecipe, int] = {}
+    of_params = [recipes.setdefault(each.recipe, len(recipes)) for each in params]
+    of_rates = [
+        (pool, recipes.setdefault(rate.recipe, len(recipes)))
+        for pool, rate in zip(pools, rates, strict=False)
+    ]
+    members: list[list[int]] = [[] for _ in range(max(pools, default=-1) + 1)]
+    for i, pool in enumerate(pools[len(rates) :]):
+        members[pool].append(i)
+    chunk = chunk_size(sum(sizes))
+    chunks: dict[Variant, array[int]] = {}
+    ranges = array("q")
+    partials = 0
+    for these in members:
+        first = partials
+        for i in these:
+            table = chunks.setdefault(variants[i], array("i"))
+            for at in range(0, sizes[i], chunk):
+                table.extend((i, at // BLOCK, partials))
+                partials += 1
+        ranges.extend((first, partials, sum(sizes[i] for i in these)))
+    numbers = array("d", (each for recipe in recipes for each in recipe.numbers()))
+    norms = any(rate.recipe.multiplicative for rate in rates)
+    launches = [Launch(variant, table) for variant, table in chunks.items() if table]
+    return Plan(numbers, of_params, launches, ranges, of_rates, norms, partials, chunk)
+
+
+def rows_of(
+    sizes: Sequence[int],
+    where: Sequence[tuple[int, ...]],
+    params: Sequence[ParamStep],
+    rates: Sequence[RateStep],
+    plan: Plan,
+) -> tuple["array[int]", "array[int]", "array[int]"]:
+    """The tables that hold addresses: of parameters, of rates, and of step counts to advance."""
+    rows = array("q")
+    steps: dict[int, None] = {}  # parameters may share one
+    for i, addresses in enumerate(where):
+        rows.extend((sizes[i], plan.of_params[i], *addresses))
+        if addresses[-1] and params[i].recipe.descends:
+            steps[addresses[-1]] = None
+    of_rates = array("q")
+    for rate, (pool, recipe) in zip(rates, plan.of_rates, strict=True):
+        of_rates.extend((rate.alpha.data_ptr(), pool, recipe))
+    return rows, of_rates, array("q", steps)
