@@ -9,6 +9,7 @@ from torch import Tensor
 from cases import ADAMW_DECAY, LR, Case, Gradients
 from hypergradient.engine.gpu.recipes import ParamStep, RateStep, Recipe
 from hypergradient.engine.gpu.step import StepKernels
+from hypergradient.engine.gpu.tables import Tuning
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -51,10 +52,11 @@ class ByKernels:
         groups: Sequence[Sequence[Tensor]],
         options: Sequence[dict[str, Any]],
         state_dtype: torch.dtype | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         self.case, self.options = case, list(options)
         self.groups = [[p.detach().clone().to(DEVICE) for p in group] for group in groups]
-        self.kernels = StepKernels(DEVICE)
+        self.kernels = StepKernels(DEVICE, tuning)
         two = case.algorithm != "sgd" or "nesterov" in case.options
         dtype = {"dtype": state_dtype}
         self.states = {
@@ -97,6 +99,7 @@ class ByKernels:
             key = {"global": "all", "group": i}.get(own["granularity"])
             if key in active and key is not None:
                 rates.append(RateStep(self.alphas[i], key, recipe_of(self.case, own, started=True)))
+        self.params = params
         self.kernels.load(params, rates)
 
     def step(self, gradients: Gradients) -> None:

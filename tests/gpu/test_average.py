@@ -12,9 +12,9 @@ from stepping import DEVICE
 
 from cases import parameters, problem
 from hypergradient import Untuned, native
-from hypergradient.engine.gpu import tables
 from hypergradient.engine.gpu.average import AverageKernels, AverageRate
 from hypergradient.engine.gpu.recipes import AverageRecipe, AverageRule, ParamStep
+from hypergradient.engine.gpu.tables import Tuning
 
 # in the interpreter, NumPy warns of what a GPU does silently
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -24,7 +24,9 @@ SHAPES = [[(41, 3), (), (1100,), (0, 3)]]
 class ByKernels:
     """`Untuned` over some parameters, from its first rate on."""
 
-    def __init__(self, start: list[Tensor], lr: float, recipe: AverageRecipe) -> None:
+    def __init__(
+        self, start: list[Tensor], lr: float, recipe: AverageRecipe, tuning: Tuning | None = None
+    ) -> None:
         self.y = [p.detach().float().clone().to(DEVICE) for p in start]
         self.z = [y.clone() for y in self.y]
         self.m, self.v = ([torch.zeros_like(y) for y in self.y] for _ in range(2))
@@ -32,7 +34,7 @@ class ByKernels:
         values = (lr, 1.0, 0.0, 1.0, 1.0, 0.0)
         self.rate = AverageRate(*(torch.tensor(x, device=DEVICE) for x in values))
         self.recipe = recipe
-        self.kernels = AverageKernels(DEVICE)
+        self.kernels = AverageKernels(DEVICE, tuning)
 
     def step(self, gradients: list[Tensor], rule: AverageRule) -> None:
         params = [
@@ -55,15 +57,14 @@ class ByKernels:
         self.kernels.move_rate(self.rate)
 
 
-@pytest.mark.parametrize("parts", [tables.PARTS, 1], ids=["a block a chunk", "several"])
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(256, parts=2)], ids=["one block", "several"])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("base", ["adam", "sgd"])
 def test_it_is_the_eager_step(
-    base: str, decay: float, parts: int, monkeypatch: pytest.MonkeyPatch
+    base: str, decay: float, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The eager way is in float64; twenty steps, one with an outlier."""
     monkeypatch.setattr(native, "function", lambda: None)
-    monkeypatch.setattr(tables, "PARTS", parts)
     of = problem(5, torch.float64, steps=20, shapes=SHAPES, missing=0.0)
     of.gradients[15][0][2] *= 1e4
     (params,) = parameters(of.start)
@@ -76,7 +77,7 @@ def test_it_is_the_eager_step(
         if ours is None:  # the first rate is for the engine
             probe = Untuned(parameters(of.start)[0], base=base, weight_decay=decay)
             first_rate(probe, gradients)
-            ours = ByKernels(of.start[0], probe.param_groups[0]["lr"].item(), recipe)
+            ours = ByKernels(of.start[0], probe.param_groups[0]["lr"].item(), recipe, tuning)
         eagerly.step()
         ours.step(gradients, AverageRule())
         rate = eagerly.param_groups[0]

@@ -14,7 +14,7 @@ from stepping import DEVICE, ByKernels
 
 from cases import BETAS, CASES, LR, Case, as_numbers, give, grouped, parameters, problem, reference
 from hypergradient import native
-from hypergradient.engine.gpu import tables
+from hypergradient.engine.gpu.tables import Tuning
 
 SHAPES = (((41, 3), (), (1030,)), ((0, 3), (1,)))  # ends of blocks, several chunks, none
 # in the interpreter, NumPy warns of what a GPU does silently
@@ -75,17 +75,14 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("parts", [tables.PARTS, 2], ids=["a block a chunk", "several"])
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(256, parts=2)], ids=["one block", "several"])
 @pytest.mark.parametrize("case", LOOPED[::3], ids=str)
-def test_twenty_steps_are_the_eager_ones(
-    case: Case, parts: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "PARTS", parts)
+def test_twenty_steps_are_the_eager_ones(case: Case, tuning: Tuning) -> None:
     options = [{"rule": "additive", "hypergrad_lr": 1e-4, "granularity": "global"}]
     of = problem(1, torch.float32, steps=20, shapes=[[(2050,), (3, 5)]], missing=0.0)
     groups = parameters(of.start)
     eagerly = case.build(grouped(groups, options))
-    ours = ByKernels(case, of.start, options)
+    ours = ByKernels(case, of.start, options, tuning=tuning)
     for gradients in of.gradients:
         give(groups, gradients)
         eagerly.step()

@@ -11,7 +11,7 @@ from torch import Tensor
 from hypergradient.engine.gpu.device_tables import DeviceTables
 from hypergradient.engine.gpu.recipes import AverageRule, ParamStep
 from hypergradient.engine.gpu.step import ADDING
-from hypergradient.engine.gpu.tables import BLOCK, WARPS
+from hypergradient.engine.gpu.tables import Tuning
 from hypergradient.engine.gpu.upload import Uploads
 
 
@@ -35,11 +35,12 @@ class AverageKernels:
 
     Args:
         device: where all tensors are.
+        tuning: how work is cut, if not as usual.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device | str, tuning: Tuning | None = None) -> None:
         self._device = torch.device(device)
-        self._tables = DeviceTables(self._device)
+        self._tables = DeviceTables(self._device, tuning or Tuning())
         self._uploads = Uploads(self._device)
         self._rule = AverageRule()
         self._numbers = self._uploads.put(array("d", self._rule))
@@ -73,8 +74,8 @@ class AverageKernels:
                 rate.steps,
                 ADAM=variant.ratio,
                 ALIGNED=variant.aligned,
-                BLOCK=BLOCK,
-                num_warps=WARPS,
+                BLOCK=tables.tuning.block,
+                num_warps=tables.tuning.warps,
             )
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them
 

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from hypergradient.engine.gpu import tables
 from hypergradient.engine.gpu.recipes import ParamStep, RateStep
-from hypergradient.engine.gpu.tables import CHUNK_FIELDS, POOL_FIELDS, RATE_FIELDS, Plan, Variant
+from hypergradient.engine.gpu.tables import (
+    CHUNK_FIELDS,
+    POOL_FIELDS,
+    RATE_FIELDS,
+    Plan,
+    Tuning,
+    Variant,
+)
 from hypergradient.engine.gpu.upload import Uploads
 
 TOTALS = 4  # <g, u>, <g, g>, <u, u> and the number of elements
@@ -40,6 +47,7 @@ class DeviceTables:
         sums: where each pool's go, where they are wanted before the rates move.
         plan: the host's side of these.
         moved: the parameters that a step moves.
+        tuning: how work is cut.
     """
 
     rows: Tensor
@@ -53,8 +61,9 @@ class DeviceTables:
     plan: Plan
     moved: list[Tensor]
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, tuning: Tuning) -> None:
         self._device = device
+        self.tuning = tuning
         self._uploads = Uploads(device)
         self._key: list[Any] = []  # what the tables were made from
         self._plan_key: list[Any] = []
@@ -73,7 +82,7 @@ class DeviceTables:
         variants = [tables.variant_of(each, at) for each, at in zip(params, where, strict=True)]
         plan_key = [sizes, pools, recipes, variants]
         if plan_key != self._plan_key:
-            self._lay_out(tables.plan_of(sizes, variants, pools, params, rates))
+            self._lay_out(tables.plan_of(sizes, variants, pools, params, rates, self.tuning))
             self._plan_key = plan_key
         self._point(*tables.rows_of(sizes, where, params, rates, self.plan))
         self.moved = [each.theta for each in params if each.recipe.descends]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hypergradient.engine.gpu.device_tables import DeviceTables
 from hypergradient.engine.gpu.recipes import ParamStep, RateStep
-from hypergradient.engine.gpu.tables import BLOCK, WARPS
+from hypergradient.engine.gpu.tables import Tuning
 
 ADDING = 1024  # partial sums, or step counts, that a program takes at once
 
@@ -19,10 +19,11 @@ class StepKernels:
 
     Args:
         device: where all tensors are.
+        tuning: how work is cut, if not as usual.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
-        self._tables = DeviceTables(torch.device(device))
+    def __init__(self, device: torch.device | str, tuning: Tuning | None = None) -> None:
+        self._tables = DeviceTables(torch.device(device), tuning or Tuning())
         self._kernels: Any = import_module("hypergradient.engine.gpu.kernels")
 
     def load(self, params: Sequence[ParamStep], rates: Sequence[RateStep]) -> None:
@@ -51,8 +52,8 @@ class StepKernels:
                 ELEMENTS=variant.elements,
                 NORMS=tables.plan.norms,
                 ALIGNED=variant.aligned,
-                BLOCK=BLOCK,
-                num_warps=WARPS,
+                BLOCK=tables.tuning.block,
+                num_warps=tables.tuning.warps,
             )
 
     def sums(self) -> Tensor:
@@ -104,7 +105,7 @@ class StepKernels:
                 *(self._kernels.TYPES[dtype] for dtype in variant.types[1:]),
                 RATIO=variant.ratio,
                 ALIGNED=variant.aligned,
-                BLOCK=BLOCK,
-                num_warps=WARPS,
+                BLOCK=tables.tuning.block,
+                num_warps=tables.tuning.warps,
             )
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them

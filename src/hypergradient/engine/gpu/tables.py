@@ -13,12 +13,24 @@ import torch
 
 from hypergradient.engine.gpu.recipes import AverageRecipe, ParamStep, RateStep, Recipe
 
-BLOCK = 1024  # elements a program takes at once
-WARPS = 8
-PARTS = 4096  # chunks that a model is cut into, about
-MOST_BLOCKS = 64  # of a chunk
 ALIGNMENT = 16  # bytes that a thread reads at once
 CHUNK_FIELDS = RATE_FIELDS = POOL_FIELDS = 3  # numbers in their rows
+
+
+class Tuning(NamedTuple):
+    """How work is cut for the device; sums are added in an order that follows from it.
+
+    Attributes:
+        block: elements that a program takes at once.
+        warps: of a program.
+        parts: chunks that a large model is cut into, about.
+        most_blocks: of a chunk.
+    """
+
+    block: int = 1024
+    warps: int = 8
+    parts: int = 4096
+    most_blocks: int = 64
 
 
 class Variant(NamedTuple):
@@ -89,13 +101,13 @@ def variant_of(each: ParamStep, where: tuple[int, ...]) -> Variant:
     return Variant(types, recipe.adam, b is not None, elements, aligned, recipe.descends)
 
 
-def chunk_size(elements: int) -> int:
+def chunk_size(elements: int, tuning: Tuning) -> int:
     """How many of so many elements a program takes.
 
     It does not depend on the device, so that sums do not either.
     """
-    blocks = -(-elements // (PARTS * BLOCK))
-    return BLOCK * min(max(blocks, 1), MOST_BLOCKS)
+    blocks = -(-elements // (tuning.parts * tuning.block))
+    return tuning.block * min(max(blocks, 1), tuning.most_blocks)
 
 
 def number(pools: Iterable[Hashable]) -> list[int]:
@@ -113,6 +125,7 @@ def plan_of(
     pools: Sequence[int],
     params: Sequence[ParamStep],
     rates: Sequence[RateStep],
+    tuning: Tuning,
 ) -> Plan:
     """Lay out a step: partial sums pool by pool, so that those of a pool lie side by side.
 
@@ -127,7 +140,7 @@ def plan_of(
     members: list[list[int]] = [[] for _ in range(max(pools, default=-1) + 1)]
     for i, pool in enumerate(pools[len(rates) :]):
         members[pool].append(i)
-    chunk = chunk_size(sum(sizes))
+    chunk = chunk_size(sum(sizes), tuning)
     chunks: dict[Variant, array[int]] = {}
     ranges = array("q")
     partials = 0
@@ -136,7 +149,7 @@ def plan_of(
         for i in these:
             table = chunks.setdefault(variants[i], array("i"))
             for at in range(0, sizes[i], chunk):
-                table.extend((i, at // BLOCK, partials))
+                table.extend((i, at // tuning.block, partials))
                 partials += 1
         ranges.extend((first, partials, sum(sizes[i] for i in these)))
     numbers = array("d", (each for recipe in recipes for each in recipe.numbers()))
