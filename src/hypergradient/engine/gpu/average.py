@@ -61,34 +61,36 @@ class AverageKernels:
     def descend(self, rate: AverageRate) -> None:
         """Move y, z, v and m, and sum <g_t, m_{t-1}>."""
         tables = self._tables
-        for variant, chunks, programs in tables.launches:
-            self._kernels.average[(programs,)](
-                tables.rows,
-                tables.recipes,
-                self._numbers,
-                chunks,
-                tables.partials,
-                tables.plan.chunk,
-                rate.lr,
-                rate.weight,
-                rate.steps,
-                ADAM=variant.ratio,
-                ALIGNED=variant.aligned,
-                BLOCK=tables.tuning.block,
-                num_warps=tables.tuning.warps,
-            )
+        with tables.active():
+            for variant, chunks, programs in tables.launches:
+                self._kernels.average[(programs,)](
+                    tables.rows,
+                    tables.recipes,
+                    self._numbers,
+                    chunks,
+                    tables.partials,
+                    tables.plan.chunk,
+                    rate.lr,
+                    rate.weight,
+                    rate.steps,
+                    ADAM=variant.ratio,
+                    ALIGNED=variant.aligned,
+                    BLOCK=tables.tuning.block,
+                    num_warps=tables.tuning.warps,
+                )
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them
 
     def move_rate(self, rate: AverageRate) -> None:
         """Move the rate, its state and all step counts."""
         tables = self._tables
-        programs = 1 + -(-len(tables.steps) // ADDING)
-        self._kernels.move_rate[(programs,)](
-            self._numbers,
-            tables.partials,
-            tables.steps,
-            *rate,
-            tables.plan.partials,
-            len(tables.steps),
-            BLOCK=ADDING,
-        )
+        with tables.active():
+            programs = 1 + -(-len(tables.steps) // ADDING)
+            self._kernels.move_rate[(programs,)](
+                self._numbers,
+                tables.partials,
+                tables.steps,
+                *rate,
+                tables.plan.partials,
+                len(tables.steps),
+                BLOCK=ADDING,
+            )

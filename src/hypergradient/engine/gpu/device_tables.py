@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -115,3 +116,7 @@ class DeviceTables:
     @property
     def n_rates(self) -> int:
         return len(self.rates) // RATE_FIELDS
+
+    def active(self) -> AbstractContextManager[Any]:
+        """The device as the current one, to which Triton launches."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()

@@ -39,22 +39,23 @@ class StepKernels:
     def visit(self) -> None:
         """Sum the inner products, advance the states, and move what has element-wise rates."""
         tables = self._tables
-        for variant, chunks, programs in tables.launches:
-            self._kernels.visit[(programs,)](
-                tables.rows,
-                tables.recipes,
-                chunks,
-                tables.partials,
-                tables.plan.chunk,
-                *(self._kernels.TYPES[dtype] for dtype in variant.types),
-                RATIO=variant.ratio,
-                HAS_B=variant.has_b,
-                ELEMENTS=variant.elements,
-                NORMS=tables.plan.norms,
-                ALIGNED=variant.aligned,
-                BLOCK=tables.tuning.block,
-                num_warps=tables.tuning.warps,
-            )
+        with tables.active():
+            for variant, chunks, programs in tables.launches:
+                self._kernels.visit[(programs,)](
+                    tables.rows,
+                    tables.recipes,
+                    chunks,
+                    tables.partials,
+                    tables.plan.chunk,
+                    *(self._kernels.TYPES[dtype] for dtype in variant.types),
+                    RATIO=variant.ratio,
+                    HAS_B=variant.has_b,
+                    ELEMENTS=variant.elements,
+                    NORMS=tables.plan.norms,
+                    ALIGNED=variant.aligned,
+                    BLOCK=tables.tuning.block,
+                    num_warps=tables.tuning.warps,
+                )
 
     def sums(self) -> Tensor:
         """<g, u>, <g, g>, <u, u> and the number of elements of each pool, in float64.
@@ -62,10 +63,15 @@ class StepKernels:
         One row a pool: those of the rates, in the order in which `load` met them, then others.
         """
         tables = self._tables
-        if len(tables.sums):
-            self._kernels.add_up[(len(tables.sums),)](
-                tables.pools, tables.partials, tables.sums, NORMS=tables.plan.norms, BLOCK=ADDING
-            )
+        with tables.active():
+            if len(tables.sums):
+                self._kernels.add_up[(len(tables.sums),)](
+                    tables.pools,
+                    tables.partials,
+                    tables.sums,
+                    NORMS=tables.plan.norms,
+                    BLOCK=ADDING,
+                )
         return tables.sums
 
     def move_rates(self, sums: Tensor | None = None) -> None:
@@ -75,37 +81,39 @@ class StepKernels:
             sums: in the place of the visit's own, such as the totals of those of all ranks.
         """
         tables = self._tables
-        programs = tables.n_rates + -(-len(tables.steps) // ADDING)
-        if programs:
-            self._kernels.move_rates[(programs,)](
-                tables.rates,
-                tables.recipes,
-                tables.pools,
-                tables.partials,
-                tables.sums if sums is None else sums,
-                tables.steps,
-                tables.n_rates,
-                len(tables.steps),
-                NORMS=tables.plan.norms,
-                SUMMED=sums is not None,
-                BLOCK=ADDING,
-            )
+        with tables.active():
+            programs = tables.n_rates + -(-len(tables.steps) // ADDING)
+            if programs:
+                self._kernels.move_rates[(programs,)](
+                    tables.rates,
+                    tables.recipes,
+                    tables.pools,
+                    tables.partials,
+                    tables.sums if sums is None else sums,
+                    tables.steps,
+                    tables.n_rates,
+                    len(tables.steps),
+                    NORMS=tables.plan.norms,
+                    SUMMED=sums is not None,
+                    BLOCK=ADDING,
+                )
 
     def descend(self) -> None:
         """Move the parameters by rates that have moved since the visit."""
         tables = self._tables
-        for variant, chunks, programs in tables.launches:
-            if variant.elements or not variant.descends:
-                continue
-            self._kernels.descend[(programs,)](
-                tables.rows,
-                tables.recipes,
-                chunks,
-                tables.plan.chunk,
-                *(self._kernels.TYPES[dtype] for dtype in variant.types[1:]),
-                RATIO=variant.ratio,
-                ALIGNED=variant.aligned,
-                BLOCK=tables.tuning.block,
-                num_warps=tables.tuning.warps,
-            )
+        with tables.active():
+            for variant, chunks, programs in tables.launches:
+                if variant.elements or not variant.descends:
+                    continue
+                self._kernels.descend[(programs,)](
+                    tables.rows,
+                    tables.recipes,
+                    chunks,
+                    tables.plan.chunk,
+                    *(self._kernels.TYPES[dtype] for dtype in variant.types[1:]),
+                    RATIO=variant.ratio,
+                    ALIGNED=variant.aligned,
+                    BLOCK=tables.tuning.block,
+                    num_warps=tables.tuning.warps,
+                )
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them
