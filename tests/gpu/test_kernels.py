@@ -195,6 +195,22 @@ def test_ranks_may_add_their_sums(rule: str) -> None:
         torch.testing.assert_close(rank.groups[0][0], alone.groups[0][i], rtol=1e-6, atol=1e-6)
 
 
+def test_gradients_may_lie_at_odd_addresses() -> None:
+    even, odd = (one_step(case_of("adamw"))[0] for _ in range(2))
+    gradients = [g.to(DEVICE) for g in one_step(case_of("adamw"))[1][0]]
+    shifted = []
+    for g in gradients:
+        memory = torch.empty(g.numel() + 1, device=DEVICE)
+        memory[1:] = g
+        shifted.append(memory[1:])
+    even.step([gradients])
+    odd.step([shifted])
+    assert not any(launch.variant.aligned for launch in odd.kernels._tables.launches)
+    for one, other in zip(even.groups[0], odd.groups[0], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(even.alphas[0], odd.alphas[0], rtol=1e-6, atol=0)
+
+
 def test_tables_are_uploaded_again_only_when_something_has_moved() -> None:
     ours, gradients = one_step(case_of("adam"))
     on_device = [[g.to(DEVICE) for g in gradients[0]]]

@@ -84,13 +84,13 @@ class AverageKernels:
         """Move the rate, its state and all step counts."""
         tables = self._tables
         with tables.active():
-            programs = 1 + -(-len(tables.steps) // ADDING)
+            programs = 1 + -(-tables.n_steps // ADDING)
             self._kernels.move_rate[(programs,)](
                 self._numbers,
                 tables.partials,
                 tables.steps,
                 *rate,
                 tables.plan.partials,
-                len(tables.steps),
+                tables.n_steps,
                 BLOCK=ADDING,
             )

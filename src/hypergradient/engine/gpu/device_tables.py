@@ -39,8 +39,8 @@ class DeviceTables:
 
     Attributes:
         rows: of the parameters.
-        rates: rows of the rates.
-        steps: addresses of the step counts to advance.
+        rates: rows of the rates, of which there are `n_rates`.
+        steps: addresses of the step counts to advance, of which there are `n_steps`.
         recipes: their numbers.
         pools: their partial sums and numbers of elements.
         launches: one for each variant of the kernels.
@@ -54,6 +54,8 @@ class DeviceTables:
     rows: Tensor
     rates: Tensor
     steps: Tensor
+    n_rates: int
+    n_steps: int
     recipes: Tensor
     pools: Tensor
     launches: list[Launch]
@@ -80,9 +82,14 @@ class DeviceTables:
         capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
         if key == self._key and not capturing:
             return
-        variants = [tables.variant_of(each, at) for each, at in zip(params, where, strict=True)]
-        plan_key = [sizes, pools, recipes, variants]
+        types = [tables.types_of(each) for each in params]
+        aligned = [tables.is_aligned(each, at) for each, at in zip(params, where, strict=True)]
+        plan_key = [sizes, pools, recipes, types, aligned]
         if plan_key != self._plan_key:
+            variants = [
+                tables.variant_of(each, types[i], aligned=aligned[i])
+                for i, each in enumerate(params)
+            ]
             self._lay_out(tables.plan_of(sizes, variants, pools, params, rates, self.tuning))
             self._plan_key = plan_key
         self._point(*tables.rows_of(sizes, where, params, rates, self.plan))
@@ -104,18 +111,17 @@ class DeviceTables:
         pools = len(plan.pools) // POOL_FIELDS
         self.sums = torch.zeros(pools, TOTALS, dtype=torch.float64, device=device)
 
-    def _point(self, *parts: "array[int]") -> None:
+    def _point(self, rows: "array[int]", rates: "array[int]", steps: "array[int]") -> None:
         """Upload the tables that hold addresses, as one."""
-        every = sum(parts, array("q"))
+        self.n_rates, self.n_steps = len(rates) // RATE_FIELDS, len(steps)
+        every, starts = array("q"), []
+        for part in (rows, rates, steps):
+            starts.append(len(every))
+            every += part
+            every += array("q", [0] * (len(every) % 2))  # Triton compiles anew for odd addresses
         table = self._uploads.put(every)
         self._uploads.set_aside(every)
-        rates = len(parts[0])
-        steps = rates + len(parts[1])
-        self.rows, self.rates, self.steps = table[:rates], table[rates:steps], table[steps:]
-
-    @property
-    def n_rates(self) -> int:
-        return len(self.rates) // RATE_FIELDS
+        self.rows, self.rates, self.steps = (table[start:] for start in starts)
 
     def active(self) -> AbstractContextManager[Any]:
         """The device as the current one, to which Triton launches."""

@@ -82,7 +82,7 @@ class StepKernels:
         """
         tables = self._tables
         with tables.active():
-            programs = tables.n_rates + -(-len(tables.steps) // ADDING)
+            programs = tables.n_rates + -(-tables.n_steps // ADDING)
             if programs:
                 self._kernels.move_rates[(programs,)](
                     tables.rates,
@@ -92,7 +92,7 @@ class StepKernels:
                     tables.sums if sums is None else sums,
                     tables.steps,
                     tables.n_rates,
-                    len(tables.steps),
+                    tables.n_steps,
                     NORMS=tables.plan.norms,
                     SUMMED=sums is not None,
                     BLOCK=ADDING,

@@ -91,14 +91,22 @@ def addresses_of(each: ParamStep) -> tuple[int, ...]:
     )
 
 
-def variant_of(each: ParamStep, where: tuple[int, ...]) -> Variant:
-    """What the kernels for a parameter, at these addresses, must be compiled for."""
-    a, b, elements = each.a, each.b, each.pool is None
-    types = each.grad.dtype, each.theta.dtype, a.dtype, a.dtype if b is None else b.dtype
-    wide = where[:5] if elements else where[:4]
-    aligned = not any(address % ALIGNMENT for address in wide)
-    recipe = each.recipe
-    return Variant(types, recipe.adam, b is not None, elements, aligned, recipe.descends)
+def types_of(each: ParamStep) -> tuple[torch.dtype, ...]:
+    """The types of gradient, theta, a and b."""
+    a, b = each.a, each.b
+    return each.grad.dtype, each.theta.dtype, a.dtype, a.dtype if b is None else b.dtype
+
+
+def is_aligned(each: ParamStep, addresses: tuple[int, ...]) -> bool:
+    """Whether all that a thread reads at once lies in one place."""
+    grad, theta, a, b, alpha, _ = addresses
+    return not (grad | theta | a | b | (alpha if each.pool is None else 0)) % ALIGNMENT
+
+
+def variant_of(each: ParamStep, types: tuple[torch.dtype, ...], *, aligned: bool) -> Variant:
+    """What the kernels for a parameter must be compiled for."""
+    recipe, elements = each.recipe, each.pool is None
+    return Variant(types, recipe.adam, each.b is not None, elements, aligned, recipe.descends)
 
 
 def chunk_size(elements: int, tuning: Tuning) -> int:
