@@ -37,6 +37,7 @@ from hypergradient.engine.gpu.tables import Tuning
 
 TUNINGS = (
     *(Tuning(), Tuning(1024, 4), Tuning(512, 4), Tuning(2048, 8), Tuning(2048, 16)),
+    *(Tuning(stages=2), Tuning(stages=3), Tuning(1024, 4, stages=3), Tuning(2048, 8, stages=2)),
     *(Tuning(parts=1024), Tuning(parts=16384)),
 )
 SWEPT = ("momentum", "adam", "untuned")
@@ -191,11 +192,15 @@ class Table:
         """The same step, with work cut in other ways."""
         pair = next(pair for pair in PAIRS if pair.kind == kind)
         params = parameters(shapes, self.device, torch.float32)
-        steps = {str(tuple(t)): by_kernels(pair, params, t) for t in TUNINGS}
+        steps = {cut(tuning): by_kernels(pair, params, tuning) for tuning in TUNINGS}
         for step in steps.values():
             step()
             step()
         return self.clock.medians(steps, self.rounds, self.times if self.on_gpu else 1)
+
+
+def cut(tuning: Tuning) -> str:
+    return ", ".join(f"{name} {value}" for name, value in tuning._asdict().items())
 
 
 def shown(name: str, row: dict[str, Any]) -> str:

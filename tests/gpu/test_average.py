@@ -57,7 +57,9 @@ class ByKernels:
         self.kernels.move_rate(self.rate)
 
 
-@pytest.mark.parametrize("tuning", [Tuning(), Tuning(256, parts=2)], ids=["one block", "several"])
+@pytest.mark.parametrize(
+    "tuning", [Tuning(), Tuning(256, stages=2, parts=2)], ids=["one block", "several"]
+)
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("base", ["adam", "sgd"])
 def test_it_is_the_eager_step(

@@ -10,10 +10,11 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed: there are no kernels to test")
 
-from stepping import DEVICE, ByKernels
+from stepping import DEVICE, ByKernels, recipe_of
 
 from cases import BETAS, CASES, LR, Case, as_numbers, give, grouped, parameters, problem, reference
 from hypergradient import native
+from hypergradient.engine.gpu.recipes import RateStep
 from hypergradient.engine.gpu.tables import Tuning
 
 SHAPES = (((41, 3), (), (1030,)), ((0, 3), (1,)))  # ends of blocks, several chunks, none
@@ -75,7 +76,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("tuning", [Tuning(), Tuning(256, parts=2)], ids=["one block", "several"])
+@pytest.mark.parametrize(
+    "tuning", [Tuning(), Tuning(256, stages=2, parts=2)], ids=["one block", "several"]
+)
 @pytest.mark.parametrize("case", LOOPED[::3], ids=str)
 def test_twenty_steps_are_the_eager_ones(case: Case, tuning: Tuning) -> None:
     options = [{"rule": "additive", "hypergrad_lr": 1e-4, "granularity": "global"}]
@@ -209,6 +212,25 @@ def test_gradients_may_lie_at_odd_addresses() -> None:
     for one, other in zip(even.groups[0], odd.groups[0], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(even.alphas[0], odd.alphas[0], rtol=1e-6, atol=0)
+
+
+def test_parameters_may_be_left_to_others() -> None:
+    """As with `product="gradient"`, where a is the last gradient, and torch's kernel descends."""
+    ours, gradients = one_step(case_of("sgd"))
+    recipe = recipe_of(case_of("sgd"), ours.options[0], started=True)._replace(descends=False)
+    ours.load(gradients)
+    before = [p.clone() for p in ours.groups[0]]
+    products = sum((e.a.double() * e.grad.double()).sum().item() for e in ours.params)
+    alpha = ours.alphas[0].item()
+    rates = [RateStep(ours.alphas[0], 0, recipe)]
+    ours.kernels.load([each._replace(recipe=recipe) for each in ours.params], rates)
+    ours.kernels.visit()
+    ours.kernels.move_rates()
+    ours.kernels.descend()
+    assert ours.alphas[0].item() == pytest.approx(max(alpha + 1e-3 * products, 0.0), rel=1e-6)
+    for p, was, each in zip(ours.groups[0], before, ours.params, strict=True):
+        assert torch.equal(p, was)
+        assert torch.equal(each.a, each.grad)
 
 
 def test_tables_are_uploaded_again_only_when_something_has_moved() -> None:

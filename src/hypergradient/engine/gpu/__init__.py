@@ -15,6 +15,15 @@ An engine uses it as follows (`StepKernels` in step.py; `AverageKernels` in aver
     kernels.move_rates()                   alpha_t = rule(alpha_{t-1}, h_t); step counts += 1
     kernels.descend()                      theta_t = theta_{t-1} - alpha_t u_t
 
+A base is a `Recipe` (recipes.py) of how the states a and b advance:
+
+    SGD             first (1, 0, 0): a is u_t, the gradient
+    momentum        first (1 - dampening, mu, 0), and (1, mu, 0) at the first step: a is the buffer
+    Nesterov        first (1 + mu, 0, mu^2), second (1, mu): a is u_t, and b the buffer
+    Adam, AdamW     first (1 - beta1, beta1, 0), second (1 - beta2, beta2), and betas, eps, decay
+
+With `descends` off, theta and the step count are left to others, and `visit` only writes a and b.
+
 `takes` in device.py says whether a parameter is for the kernels. Where ranks share a rate, call
 `sums()` after the visit, add the ranks' sums, and give them to `move_rates`.
 

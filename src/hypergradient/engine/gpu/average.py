@@ -76,6 +76,7 @@ class AverageKernels:
                     ADAM=variant.ratio,
                     ALIGNED=variant.aligned,
                     BLOCK=tables.tuning.block,
+                    STAGES=tables.tuning.stages,
                     num_warps=tables.tuning.warps,
                 )
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them

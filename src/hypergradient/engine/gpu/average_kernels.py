@@ -67,7 +67,7 @@ def _average_block(
 @triton.jit(do_not_specialize=["size_of_chunk"])
 def average(
     rows, recipes, rule, chunks, partials, size_of_chunk, lr, weight, count,
-    ADAM: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+    ADAM: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """z_t, y_t, v_t and m_t over a chunk, and its part of <g_t, m_{t-1}>."""
     chunk = chunks + tl.program_id(0) * CHUNK
@@ -112,7 +112,7 @@ def average(
     )
     products = tl.zeros([BLOCK], tl.float32)
     whole = elements // BLOCK
-    for k in range(whole):
+    for k in tl.range(0, whole, num_stages=STAGES):
         at = start + k * BLOCK
         products += _average_block(numbers, grad, y, m, v, z, at, 0, False, ADAM, BLOCK)
     tail = (elements - whole * BLOCK).to(tl.int32)

@@ -169,7 +169,7 @@ def visit(
     rows, recipes, chunks, partials, size_of_chunk,
     G_TYPE: tl.constexpr, THETA_TYPE: tl.constexpr, A_TYPE: tl.constexpr, B_TYPE: tl.constexpr,
     RATIO: tl.constexpr, HAS_B: tl.constexpr, ELEMENTS: tl.constexpr, NORMS: tl.constexpr,
-    ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+    ALIGNED: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Sum <g_t, u_{t-1}> over a chunk, and advance the states to u_t."""
     chunk = chunks + tl.program_id(0) * CHUNK
@@ -209,7 +209,7 @@ def visit(
     gg = tl.zeros([BLOCK], tl.float32)
     uu = tl.zeros([BLOCK], tl.float32)
     whole = count // BLOCK
-    for k in range(whole):
+    for k in tl.range(0, whole, num_stages=STAGES):
         one, two, three = _visit_block(
             recipe, numbers, last, after, grad, theta, a, b, alpha, start + k * BLOCK, 0,
             False, RATIO, HAS_B, ELEMENTS, BLOCK,
@@ -251,7 +251,7 @@ def _descend_block(
 def descend(
     rows, recipes, chunks, size_of_chunk,
     THETA_TYPE: tl.constexpr, A_TYPE: tl.constexpr, B_TYPE: tl.constexpr,
-    RATIO: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+    RATIO: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """theta_t = theta_{t-1} - alpha_t u_t over a chunk.
 
@@ -271,7 +271,7 @@ def descend(
         scale, shift = adam_scalars(recipe, tl.maximum(t, 1.0))
         decay = single(recipe, DECAY)
     whole = count // BLOCK
-    for k in range(whole):
+    for k in tl.range(0, whole, num_stages=STAGES):
         at = start + k * BLOCK
         _descend_block(theta, a, b, at, 0, alpha, scale, shift, decay, False, RATIO, BLOCK)
     tail = (count - whole * BLOCK).to(tl.int32)

@@ -54,6 +54,7 @@ class StepKernels:
                     NORMS=tables.plan.norms,
                     ALIGNED=variant.aligned,
                     BLOCK=tables.tuning.block,
+                    STAGES=tables.tuning.stages,
                     num_warps=tables.tuning.warps,
                 )
 
@@ -114,6 +115,7 @@ class StepKernels:
                     RATIO=variant.ratio,
                     ALIGNED=variant.aligned,
                     BLOCK=tables.tuning.block,
+                    STAGES=tables.tuning.stages,
                     num_warps=tables.tuning.warps,
                 )
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them

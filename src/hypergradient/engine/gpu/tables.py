@@ -23,12 +23,14 @@ class Tuning(NamedTuple):
     Attributes:
         block: elements that a program takes at once.
         warps: of a program.
+        stages: blocks that a program reads ahead.
         parts: chunks that a large model is cut into, about.
         most_blocks: of a chunk.
     """
 
     block: int = 1024
     warps: int = 8
+    stages: int = 1
     parts: int = 4096
     most_blocks: int = 64
 
