@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from hypergradient import SGDHD
-from hypergradient.study.data import load
+from hypergradient.study.tasks.data.load import load_data
 
 RATES = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
 NONE = 0.0  # the hypergradient rate that stands for plain SGD
@@ -35,7 +35,7 @@ class Split:
 
 
 def read(folder: Path | None) -> Split:
-    data = load("mnist", folder)
+    data = load_data("mnist", folder)
     arrays = (data.train_x, data.train_y, data.valid_x, data.valid_y)
     train_x, train_y, test_x, test_y = map(torch.from_numpy, arrays)
     return Split(TensorDataset(train_x, train_y), TensorDataset(test_x, test_y))

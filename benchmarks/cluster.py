@@ -21,9 +21,11 @@ from typing import Any
 import matplotlib as mpl
 import polars as pl
 
-from hypergradient.study import analyse, cli, cluster, spec
-from hypergradient.study import execute as engine
-from hypergradient.study.drawing import (
+from hypergradient.study import cli
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.declare.run import Run
+from hypergradient.study.declare.study import Study
+from hypergradient.study.figures.style import (
     ADAPTIVE,
     CONSTANT,
     FAINT,
@@ -33,9 +35,15 @@ from hypergradient.study.drawing import (
     rate_colours,
     save,
 )
-from hypergradient.study.store import Store, append
-from hypergradient.study.train import EpochRecord
-from hypergradient.study.trainer import Order
+from hypergradient.study.results.collect import collect
+from hypergradient.study.results.write import write_tables
+from hypergradient.study.run import dask_pool
+from hypergradient.study.run.claim import append
+from hypergradient.study.run.dask_pool import LOCAL
+from hypergradient.study.run.dask_worker import WorkOrder
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.store import Store
+from hypergradient.study.train.records import EpochRecord
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 WORKERS = (1, 2, 4)
@@ -52,15 +60,15 @@ grid = {{ lr = {rates}, momentum = [0.0, 0.5] }}
 """
 
 
-def study_of(runs: int, folder: Path, epochs: int = 2) -> spec.Study:
+def study_of(runs: int, folder: Path, epochs: int = 2) -> Study:
     """Logistic regressions on digits, 20 for each seed."""
     path = folder / f"many{runs}.toml"
     rates = [round(10 ** (-3 + i / 5), 6) for i in range(10)]
     path.write_text(STUDY.format(seeds=[*range(runs // 20)], epochs=epochs, rates=rates))
-    return spec.load(path)
+    return load_study(path)
 
 
-def be_trivial(runs: list[spec.Run], order: Order, seconds: float = 0.0) -> None:
+def be_trivial(runs: list[Run], order: WorkOrder, seconds: float = 0.0) -> None:
     """Stand in for training: wait, and leave what a run leaves."""
     for run in runs:
         with order.store.claim(run) as claim:
@@ -73,26 +81,26 @@ def be_trivial(runs: list[spec.Run], order: Order, seconds: float = 0.0) -> None
             claim.finish({"state": "done", "records": 3, "torch": order.torch})
 
 
-def be_waiting(runs: list[spec.Run], order: Order) -> None:
+def be_waiting(runs: list[Run], order: WorkOrder) -> None:
     be_trivial(runs, order, WAIT_SECONDS)
 
 
 @contextmanager
 def instead_of_training(task: Callable[..., None] | None) -> Iterator[None]:
-    kept = cluster.train
-    cluster.train = task or kept
+    kept = dask_pool.train_in_process
+    dask_pool.train_in_process = task or kept
     try:
         yield
     finally:
-        cluster.train = kept
+        dask_pool.train_in_process = kept
 
 
 def throughput(
-    workers: int, runs: list[spec.Run], store: Store, task: Callable[..., None] | None
+    workers: int, runs: list[Run], store: Store, task: Callable[..., None] | None
 ) -> float:
     """Runs a second, from when all workers are at it to the last run."""
     with instead_of_training(task):
-        engine.execute(runs, store, workers=workers, cluster=cluster.LOCAL)
+        execute(runs, store, workers=workers, cluster=LOCAL)
     ends = sorted((store.folder_of(run) / "status.json").stat().st_mtime for run in runs)
     started = 2 * workers
     return (len(ends) - started) / (ends[-1] - ends[started - 1])
@@ -137,12 +145,12 @@ def phases(runs: int, folder: Path) -> list[dict[str, Any]]:
     with instead_of_training(be_trivial):
         timed(
             "hand out and take back (dask)",
-            lambda: engine.execute(every, store, workers=2, cluster=cluster.LOCAL),
+            lambda: execute(every, store, workers=2, cluster=LOCAL),
         )
     timed("find that nothing is", lambda: store.missing(every))
     timed("status", lambda: list(cli.state_of(study, store, every, store.conditions(every))))
-    tables = timed("collect the tables", lambda: analyse.tables(study, store))
-    timed("write the tables", lambda: analyse.write_tables(*tables, store.folder))
+    tables = timed("collect the tables", lambda: collect(study, store))
+    timed("write the tables", lambda: write_tables(*tables, store.folder))
     shutil.rmtree(store.folder)
     return rows
 

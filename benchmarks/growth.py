@@ -27,11 +27,16 @@ from contenders import CONTENDERS
 from peers import measure, models
 from recording import FOLDER, Recording
 
-from hypergradient.study import analyse, cli, spec
-from hypergradient.study.report import write_report
-from hypergradient.study.spec import Run, Study
-from hypergradient.study.store import Store, append
-from hypergradient.study.train import EpochRecord
+from hypergradient.study import cli
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.declare.run import Run
+from hypergradient.study.declare.study import Study
+from hypergradient.study.report.page import write_report
+from hypergradient.study.results.collect import collect
+from hypergradient.study.results.write import write_tables
+from hypergradient.study.run.claim import append
+from hypergradient.study.run.store import Store
+from hypergradient.study.train.records import EpochRecord
 
 EPOCHS = 10
 RATES = [float(f"1e{power}") for power in range(-9, 1)]
@@ -126,7 +131,7 @@ def harness(count: int) -> dict[str, float]:
     """Return the seconds of each of the harness's commands on that many runs."""
     with tempfile.TemporaryDirectory() as name:
         path = write_study(count, Path(name))
-        study, store = spec.load(path), Store(Path(name) / "results")
+        study, store = load_study(path), Store(Path(name) / "results")
         options = {"study": str(path), "out": store.folder}
         plan, printed = output(cli.plan, **options)
         if f"{count} runs, 0 of them done" not in printed:
@@ -143,8 +148,8 @@ def harness(count: int) -> dict[str, float]:
 
 
 def collected(study: Study, store: Store) -> Any:
-    tables = analyse.tables(study, store)
-    analyse.write_tables(*tables, store.folder)
+    tables = collect(study, store)
+    write_tables(*tables, store.folder)
     return tables
 
 

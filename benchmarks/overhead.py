@@ -25,11 +25,15 @@ from recording import FOLDER, Recording
 from throughput import timed
 from torch.nn.functional import cross_entropy
 
-from hypergradient.study import tasks
-from hypergradient.study.data import Data
-from hypergradient.study.spec import Run
-from hypergradient.study.store import Store, append
-from hypergradient.study.train import Training, epoch_order, evaluate, initial_model, train
+from hypergradient.study.declare.run import Run
+from hypergradient.study.run.claim import append
+from hypergradient.study.run.store import Store
+from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.batches import epoch_order
+from hypergradient.study.train.evaluate import evaluate
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.training import Training, train
 
 MODELS = {"logistic regression": ("mnist-logreg", 60_000), "MLP 2x1000": ("mnist-mlp", 6_000)}
 """The task of each, and how many training images make its epoch."""
@@ -85,7 +89,7 @@ def steps(run: Run, data: Data) -> float:
     training = Training(run, initial_model(run), data)
     training.model.train()
     began = time.perf_counter()
-    for _ in range(training.steps):
+    for _ in range(training.steps_per_epoch):
         training.make_step()
     return time.perf_counter() - began
 
@@ -117,7 +121,7 @@ def ladder(task: str, examples: int, rounds: int, data_dir: Path | None) -> dict
     """Return each loop's median seconds an epoch, and medians of the rounds' shares."""
     torch.set_num_threads(1)
     run = run_of(task, examples, "SGD-HD")
-    data = tasks.find(task).load(data_dir)
+    data = find_task(task).load(data_dir)
     every = {
         "compute": partial(bare, renew=False),
         "bare": bare,

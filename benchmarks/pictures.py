@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from throughput import SHORT
 
-from hypergradient.study.drawing import ADAPTIVE, CONSTANT, FAINT, INK, PAGE, STYLE, blank
+from hypergradient.study.figures.style import ADAPTIVE, CONSTANT, FAINT, INK, PAGE, STYLE, blank
 
 ORANGE = "#c2570c"
 FAMILIES = {

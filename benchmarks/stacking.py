@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hypergradient.study import tasks
-from hypergradient.study.data import Data
-from hypergradient.study.spec import Run
-from hypergradient.study.stack import Stack
-from hypergradient.study.train import Training, initial_model
+from hypergradient.study.declare.run import Run
+from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import TASKS
+from hypergradient.study.train.ensemble import Ensemble
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.training import Training
 
 MEMBERS = (1, 2, 4, 8, 16, 32)
 METHODS = {"SGD-HD": 1e-4, "Adam-HD": 1e-8}
@@ -53,7 +54,7 @@ def random_data(features: int) -> Data:
 
 def stepper(training: Any) -> Callable[[], None]:
     def step() -> None:
-        if training.made == training.steps:
+        if training.step_in_epoch == training.steps_per_epoch:
             training.begin_epoch(training.epoch + 1)
         training.make_step()
 
@@ -77,13 +78,13 @@ def main() -> None:
     print(f"| task | method | one by one | {header} |")
     print("|---" * (3 + len(MEMBERS)) + "|")
     for task in ("digits-logreg", "mnist-logreg", "digits-mlp", "mnist-mlp"):
-        tasks.TASKS[task] = replace(tasks.TASKS[task], stacked=True)
-        data = random_data(tasks.TASKS[task].arguments[0])
+        TASKS[task] = replace(TASKS[task], stacked=True)
+        data = random_data(TASKS[task].arguments[0])
         for method in METHODS:
             one = runs_of(task, method, 1)[0]
             steps = [stepper(Training(one, initial_model(one), data))]
             most = [n for n in MEMBERS if task != "mnist-mlp" or n <= 8]
-            steps += [stepper(Stack(runs_of(task, method, n), data)) for n in most]
+            steps += [stepper(Ensemble(runs_of(task, method, n), data)) for n in most]
             times = [max(1, round(0.03 / timed(step, 3))) for step in steps]
             samples: list[list[float]] = [[] for _ in steps]
             for _ in range(arguments.rounds):

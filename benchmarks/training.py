@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from hypergradient import SGDHD, AdamHD, AdamWHD, Untuned
-from hypergradient.study.models import resnet18
+from hypergradient.study.tasks.models.published import resnet18
 
 BATCH, LENGTH, WORDS, WIDTH = 32, 32, 1000, 256
 STILL = {"hypergrad_lr": 1e-12}

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from hypergradient import Untuned
-from hypergradient.study import data, drawing
-from hypergradient.study.ablations import Endless, OneStep
+from hypergradient.study.figures import style
+from hypergradient.study.methods.ablations import Endless, OneStep
+from hypergradient.study.tasks.data.load import load_data
 
 BATCH, BATCHES = 100, 14
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -36,7 +37,7 @@ class Problem:
     """A network as a function of one flat vector, and its data."""
 
     def __init__(self, noise: float) -> None:
-        digits = data.load("digits")
+        digits = load_data("digits")
         n, random = BATCH * BATCHES, np.random.default_rng(0)
         labels = digits.train_y[:n].copy()
         wrong = random.random(n) < noise
@@ -301,8 +302,8 @@ LABELS = {"OneStep": "Untuned, memory of one step", "Untuned": "Untuned, memory 
 
 
 def picture(correlations: dict[str, list[float]], paths: dict[str, Run], target: Path) -> None:
-    with mpl.rc_context(drawing.STYLE):
-        figure = drawing.blank((drawing.PAGE, 2.3))
+    with mpl.rc_context(style.STYLE):
+        figure = style.blank((style.PAGE, 2.3))
         noise, rate = figure.subplots(1, 2)
         lags = range(1, len(correlations["reshuffled"]) + 1)
         for name, values in correlations.items():

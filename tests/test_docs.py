@@ -50,8 +50,3 @@ def test_every_public_optimizer_has_an_example() -> None:
     for name in hypergradient.__all__:
         finder = doctest.DocTestFinder(recurse=False)
         assert any(t.examples for t in finder.find(getattr(hypergradient, name))), name
-
-
-def test_the_library_never_imports_the_harness() -> None:
-    for path in (ROOT / "src" / "hypergradient").glob("*.py"):
-        assert "hypergradient.study" not in path.read_text(encoding="utf-8"), path.name

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from hypergradient.functions import FUNCTIONS
-from hypergradient.study import StudyError, cli
-from hypergradient.study.landscape import functions, lab, search, tables
+from hypergradient.study import cli
+from hypergradient.study.errors import StudyError
+from hypergradient.study.import_by_name import import_object
+from hypergradient.study.landscape import functions, lab, search, tabulate
 from hypergradient.study.landscape.descend import Descents, descend
-from hypergradient.study.landscape.methods import DEFAULT, METHODS, PUBLISHED, Setting, find
+from hypergradient.study.landscape.methods import DEFAULT, METHODS, PUBLISHED, Setting, find_methods
 
 BEALE = FUNCTIONS["beale"]
 SHARED = [name for name in METHODS if name.endswith("global")]
@@ -73,7 +75,11 @@ def test_every_step_is_the_published_algorithm(name):
 
 def test_the_published_numbers():
     adaptive = descend(BEALE, METHODS["gd+"], [PUBLISHED["gd+"]], STEPS)
-    assert [adaptive.steps_to(tolerance) for tolerance in tables.TOLERANCES] == [[63], [151], [291]]
+    assert [adaptive.steps_to(tolerance) for tolerance in tabulate.TOLERANCES] == [
+        [63],
+        [151],
+        [291],
+    ]
     assert adaptive.rates[-1, 0].tolist() == pytest.approx([0.131964, 0.0343585], rel=3e-6)
     constant = descend(BEALE, METHODS["gd"], [PUBLISHED["gd"]], STEPS)
     assert constant.steps_to(0.1) == [500]
@@ -135,9 +141,9 @@ def test_the_search_finds_the_fastest():
 
 def test_tables_hold_what_was_done():
     seen = lab.explore("beale", BEALE, ["gd", "gd+"], 200, searched=False)
-    steps = tables.steps(seen)
+    steps = tabulate.steps(seen)
     assert steps.group_by("method").len().sort("method").rows() == [("GD", 201), ("GD+", 201)]
-    row = tables.summary([seen]).row(1, named=True)
+    row = tabulate.summary([seen]).row(1, named=True)
     assert (row["steps_to_0.1"], row["steps_to_0.01"], row["steps_to_0.001"]) == (63, 151, None)
     last = steps.filter(method="GD+").row(-1, named=True)
     assert row["final_distance"] == last["distance"]
@@ -157,17 +163,20 @@ def own(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    functions.references.load.cache_clear()
+    import_object.cache_clear()
     yield
     sys.modules.pop("mine", None)
-    functions.references.load.cache_clear()
+    import_object.cache_clear()
 
 
 @pytest.mark.usefixtures("own")
 def test_ones_own_function_and_its_minimum():
-    found = functions.find("mine:bowl", (-2.0, -2.0), (-3.0, 3.0, -3.0, 3.0))
+    found = functions.find_function("mine:bowl", (-2.0, -2.0), (-3.0, 3.0, -3.0, 3.0))
     assert found.minima[0] == pytest.approx((1.25, -0.5), abs=1e-9)
-    assert functions.find("mine.py:bowl", (0.0, 0.0), (-1.0, 3.0, -3.0, 3.0)).start == (0.0, 0.0)
+    assert functions.find_function("mine.py:bowl", (0.0, 0.0), (-1.0, 3.0, -3.0, 3.0)).start == (
+        0.0,
+        0.0,
+    )
 
 
 HERE = ["--start", "0", "0", "--box", "-1", "1", "-1", "1"]
@@ -203,10 +212,10 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, monkeypatch, cap
 
 
 def test_names_of_methods():
-    assert find("GD+,  gd+ Global ,gd+") == ["gd+", "gd+ global"]
+    assert find_methods("GD+,  gd+ Global ,gd+") == ["gd+", "gd+ global"]
     assert set(DEFAULT) == set(PUBLISHED)
     with pytest.raises(StudyError, match="no method ''"):
-        find("")
+        find_methods("")
 
 
 def test_files_are_written(tmp_path):

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from hypergradient.study.landscape.network import chosen, compare, label
+from hypergradient.study.results.network import chosen, compare, label
 
 
 def runs(losses, **columns):

@@ -14,27 +14,28 @@ import torch
 from torch import Tensor
 
 from cases import BETAS, CASES, LR, Case, give, grouped, parameters, problem
-from hypergradient import SGDHD, AdamHD, AdamWHD, native, products
-from hypergradient.pools import Pool
-from hypergradient.visits import Batches, Update
+from hypergradient import SGDHD, AdamHD, AdamWHD
+from hypergradient.engine import hypergradients, native, native_library
+from hypergradient.engine.inner_products import InnerProducts
+from hypergradient.engine.param_step import Batches, UpdateRule
 from test_laws_reference import TOLERANCE, follow, loses_pauses
 
-needs_compiler = pytest.mark.skipif(native.function() is None, reason="no C compiler here")
+needs_compiler = pytest.mark.skipif(native_library.function() is None, reason="no C compiler here")
 SHAPES = ((300, 7), (), (70_001,), (0, 3), (2, 32_768))  # across blocks, chunks and their ends
 
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "function", lambda: None)
+    monkeypatch.setattr(native_library, "function", lambda: None)
 
 
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache of its own, with nothing in it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.function.cache_clear()
+    native_library.function.cache_clear()
     yield tmp_path / "hypergradient"
-    native.function.cache_clear()
+    native_library.function.cache_clear()
 
 
 @pytest.mark.usefixtures("eager")
@@ -56,7 +57,7 @@ def test_sums_and_kept_directions_are_the_eager_ones(case: Case) -> None:
     by_c, eagerly = alone(trained(case)), alone(trained(case))
     visit(by_c)
     for (update, (ours,)), (eager_update, (wanted,)) in zip(by_c, eagerly, strict=True):
-        products._visit(eager_update, wanted)
+        hypergradients._accumulate_one(eager_update, wanted)
         gu, gg, uu = totals(update)
         eager_gu, eager_gg, eager_uu = totals(eager_update)
         assert abs(gu - eager_gu) <= 1e-6 * (gg * uu) ** 0.5
@@ -76,7 +77,7 @@ def test_rates_of_elements_are_the_eager_ones(case: Case, bounds: Any) -> None:
         each.grad.view(-1)[:1] = torch.inf  # these rates stay where they are
     visit(by_c)
     for (_, (ours,)), (update, (wanted,)) in zip(by_c, eagerly, strict=True):
-        products._visit(update, wanted)
+        hypergradients._accumulate_one(update, wanted)
         torch.testing.assert_close(ours.alpha, wanted.alpha, rtol=3e-7, atol=1e-9)
 
 
@@ -97,17 +98,17 @@ def test_steps_are_the_eager_ones(
     rule = "additive" if granularity == "element" else "multiplicative"
     options = {"rule": rule, "granularity": granularity}
     each = [{**options, "hypergrad_lr": BETAS[rule]}, {**options, "lr": 0.3, "hypergrad_lr": 0.0}]
-    with_c = native.function()
+    with_c = native_library.function()
     groups = [parameters(of.start) for _ in range(2)]
     optimizers = [case.build(grouped(params, each)) for params in groups]
     jobs = []
     for t, gradients in enumerate(of.gradients):
         for params, optimizer, call in zip(groups, optimizers, (with_c, None), strict=True):
-            monkeypatch.setattr(native, "function", lambda call=call: call)
+            monkeypatch.setattr(native_library, "function", lambda call=call: call)
             give(params, gradients)
             optimizer.step()
             optimizer.param_groups[1]["hypergrad_lr"] = BETAS[rule] if t == 3 else 0.0
-        monkeypatch.setattr(native, "function", lambda: with_c)
+        monkeypatch.setattr(native_library, "function", lambda: with_c)
         jobs.append(whole(optimizers[0]))
         assert_equal_to_rounding(*(everything_of(optimizer) for optimizer in optimizers))
         if t == 4:
@@ -122,8 +123,8 @@ def whole(optimizer: Any) -> bool:
     """Whether theta is moved by the C function wherever a rate may move, and only there."""
     with torch.no_grad():
         for group in optimizer.param_groups:
-            batches = optimizer._batches(group, {})
-            left = native.Job(batches).left
+            batches = batches_of(optimizer, group)
+            left = native.NativeStep(batches).remaining
             if left != ([] if group["hypergrad_lr"] else batches):
                 return False
     return True
@@ -149,22 +150,34 @@ def assert_equal_to_rounding(ours: dict[str, Tensor], wanted: dict[str, Tensor])
 def alone(batches: Batches) -> Batches:
     """Each visit with a pool of its own, and states that do not advance."""
     return [
-        (update._replace(advance=None, pool=update.pool and Pool(norms=True)), [each])
+        (
+            update._replace(
+                state_update=None, products=update.products and InnerProducts(norms=True)
+            ),
+            [each],
+        )
         for update, visits in batches
         for each in visits
     ]
 
 
-def visit(batches: Batches) -> native.Job:
-    job = native.Job(batches)
+def batches_of(optimizer: Any, group: Any = None) -> Batches:
+    """The parameters of a group, by default the first, as a step would move them."""
+    group = optimizer.param_groups[0] if group is None else group
+    batches: Batches = optimizer._batches_of(group, {}, None)
+    return batches
+
+
+def visit(batches: Batches) -> native.NativeStep:
+    job = native.NativeStep(batches)
     assert job.others == []  # all of them are for the C function
-    job.visit()
+    job.accumulate()
     return job
 
 
-def totals(update: Update) -> list[Any]:
-    assert update.pool is not None
-    return update.pool.totals()
+def totals(update: UpdateRule) -> list[Any]:
+    assert update.products is not None
+    return update.products.totals()
 
 
 def trained(case: Case, **options: Any) -> Batches:
@@ -182,8 +195,7 @@ def trained(case: Case, **options: Any) -> Batches:
             p.grad = g
         if step < 2:
             optimizer.step()
-    batches: Batches = optimizer._batches(optimizer.param_groups[0], {})
-    return batches
+    return batches_of(optimizer)
 
 
 @needs_compiler
@@ -267,7 +279,7 @@ def eager_too(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def both(train: Any) -> list[Any]:
         with_c = train()
-        monkeypatch.setattr(native, "function", lambda: None)
+        monkeypatch.setattr(native_library, "function", lambda: None)
         return [with_c, train()]
 
     return both
@@ -287,7 +299,7 @@ def test_a_parameter_that_is_not_for_it_leaves_the_others_to_it() -> None:
         p.grad = torch.ones_like(p)
     with torch.no_grad():
         for optimizer, other in ((sgd, params[1]), (adam, away)):
-            left = native.Job(optimizer._batches(optimizer.param_groups[0], {})).left
+            left = native.NativeStep(batches_of(optimizer)).remaining
             assert [visit.p is other for _, visits in left for visit in visits] == [True]
 
 
@@ -313,22 +325,22 @@ def test_what_it_cannot_do_is_left_to_the_eager_way() -> None:
         theta.grad = torch.ones_like(theta, memory_format=torch.contiguous_format)
         optimizer = SGDHD([theta], **options)
         with torch.no_grad():
-            batches = optimizer._batches(optimizer.param_groups[0], {})
-            assert native.Job(batches).others == batches, name
+            batches = batches_of(optimizer)
+            assert native.NativeStep(batches).others == batches, name
 
 
 @pytest.mark.usefixtures("cache_folder")
 def test_no_compiler_no_surprise(monkeypatch: pytest.MonkeyPatch) -> None:
     for compiler in ("no-such-compiler", "false"):  # not there; there, and fails
         monkeypatch.setenv("CC", compiler)
-        native.function.cache_clear()
-        assert native.function() is None
+        native_library.function.cache_clear()
+        assert native_library.function() is None
         train()
 
 
 def test_turned_off_by_the_environment(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERGRADIENT_NATIVE", "0")
-    assert native.function() is None
+    assert native_library.function() is None
     train()
     assert not cache_folder.exists()
 
@@ -339,33 +351,33 @@ def test_an_unusable_cache_folder_is_survived(
     occupied = tmp_path / "file"
     occupied.touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(occupied))
-    native.function.cache_clear()
+    native_library.function.cache_clear()
     try:
-        assert native.function() is None
+        assert native_library.function() is None
         train()
     finally:
-        native.function.cache_clear()
+        native_library.function.cache_clear()
 
 
 @needs_compiler
 @pytest.mark.parametrize("damage", ["torn", "foreign", "empty"])
 def test_damaged_libraries_are_built_again(cache_folder: Path, damage: str) -> None:
-    assert native.function() is not None
+    assert native_library.function() is not None
     (library,) = cache_folder.glob("*.so")
     whole = library.read_bytes()
     library.unlink()  # a library in use is not written to
     library.write_bytes(
         {"torn": whole[: len(whole) // 2], "foreign": b"\x7fELF?", "empty": b""}[damage]
     )
-    native.function.cache_clear()
-    assert native.function() is not None
+    native_library.function.cache_clear()
+    assert native_library.function() is not None
     assert library.read_bytes() == whole
     train()
 
 
 @needs_compiler
 def test_first_uses_at_the_same_time(cache_folder: Path) -> None:
-    code = "from hypergradient import native; assert native.function() is not None"
+    code = "from hypergradient.engine.native_library import function; assert function() is not None"
 
     def use(_: int) -> int:
         return subprocess.run([sys.executable, "-c", code], check=False).returncode

@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hypergradient import Untuned
+from hypergradient.engine.hypergradients import apply_rule
+from hypergradient.engine.learning_rate import alpha_of
+from hypergradient.engine.rules import RULES
 
 BASES = ("adam", "sgd")
+NUMBERS = tuple(RULES["relative"].memory)
 
 
 def quadratic(n: int, seed: int) -> tuple[list[list[float]], list[float]]:
@@ -115,11 +119,10 @@ def test_the_rate_moves_by_numbers_as_by_tensors(hs: list[float], t: int) -> Non
     for kind in (float, torch.tensor):
         optimizer = Untuned([nn.Parameter(torch.ones(3))], 0.1)
         state = optimizer.param_groups[0]
-        state["step"] = t
+        state["rule_step"].fill_(t)
         for h in hs:
-            optimizer._move_rate(kind(h))
-            state["step"] += 1
-        rates.append([float(state[name]) for name in ("lr", "relative", "spread", "weight")])
+            apply_rule(state, alpha_of(state), kind(h), [state[name] for name in NUMBERS])
+        rates.append([float(state[name]) for name in ("lr", *NUMBERS)])
     assert rates[0] == pytest.approx(rates[1], rel=1e-9)
 
 
@@ -133,7 +136,7 @@ def test_the_c_function_is_the_eager_way(
     for native in (True, False):
         with monkeypatch.context() as patch:
             if not native:
-                patch.setattr("hypergradient.native.function", lambda: None)
+                patch.setattr("hypergradient.engine.native_library.function", lambda: None)
             torch.manual_seed(0)
             params = [
                 nn.Parameter(torch.randn(3, 5)),

@@ -10,8 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from hypergradient import Untuned
+from hypergradient.engine.hypergradients import apply_rule
+from hypergradient.engine.learning_rate import alpha_of
+from hypergradient.engine.rules import RULES
 
 BASES = ("adam", "sgd")
+NUMBERS = tuple(RULES["relative"].memory)
+
+
+def move_rate(optimizer: Untuned, h: float | Tensor) -> None:
+    """Move the rate as a step with this hypergradient does."""
+    for group in optimizer.param_groups:
+        apply_rule(group, alpha_of(group), h, [group[name] for name in NUMBERS])
 
 
 class Problem:
@@ -112,8 +122,8 @@ def test_a_rate_at_its_floor_comes_back(base: str) -> None:
     optimizer = Untuned(problem.model.parameters(), base=base)
     right = problem.train(optimizer, 200)[-1]
     state = optimizer.param_groups[0]
-    state["lr"].mul_(0.01 / state["relative"])
-    state["relative"].fill_(0.01)
+    state["lr"].mul_(0.01 / state["lr_over_max"].item())
+    state["lr_over_max"].fill_(0.01)
     floor = float(state["lr"])
     rates = problem.train(optimizer, 1500, first=200)
     assert floor < 0.02 * right
@@ -124,9 +134,9 @@ def test_one_huge_gradient_does_not_freeze_the_rate() -> None:
     problem = Problem()
     optimizer = Untuned(problem.model.parameters())
     problem.train(optimizer, 20)
-    spread = float(optimizer.param_groups[0]["spread"])
-    optimizer._move_rate(torch.tensor(1e20))
-    assert float(optimizer.param_groups[0]["spread"]) < 10 * spread
+    spread = float(optimizer.param_groups[0]["mean_abs_h"])
+    move_rate(optimizer, torch.tensor(1e20))
+    assert float(optimizer.param_groups[0]["mean_abs_h"]) < 10 * spread
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -140,8 +150,8 @@ def test_a_gradient_that_is_not_finite_leaves_the_rate_alone(bad: float) -> None
     optimizer.step()
     after = optimizer.state_dict()["param_groups"][0]
     assert float(after["lr"]) == rate
-    assert all(math.isfinite(after[name]) for name in ("relative", "spread", "weight", "rising"))
-    assert after["spread"] <= state["spread"]
+    assert all(math.isfinite(after[name]) for name in NUMBERS)
+    assert after["mean_abs_h"] <= state["mean_abs_h"]
 
 
 @pytest.mark.parametrize(("lr", "size"), [(1e-300, 1.0), (1.0, 1e30)])
@@ -151,7 +161,7 @@ def test_no_first_rate_is_too_small_to_divide_by(lr: float, size: float) -> None
     for _ in range(3):
         p.grad = torch.full((3,), size)
         optimizer.step()
-    assert torch.isfinite(optimizer.state[p]["directions"]).all()
+    assert torch.isfinite(optimizer.state[p]["direction_trace"]).all()
     assert float(optimizer.param_groups[0]["lr"]) > 0
 
 
@@ -200,7 +210,7 @@ def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest(
     optimizer.step()
     rates = []
     for h in (*[1.0] * 50, *[-1.0] * 300, *[1.0] * 300):
-        optimizer._move_rate(kind(h))
+        move_rate(optimizer, kind(h))
         rates.append(float(optimizer.param_groups[0]["lr"]))
     assert min(rates[50:350]) == pytest.approx(0.01 * max(rates[:350]))
     assert rates[-1] > rates[349]
@@ -263,7 +273,7 @@ def test_a_group_added_later_trains_at_the_rate_of_all() -> None:
     optimizer.step()
     optimizer.add_param_group({"params": [b], "weight_decay": 0.1})
     optimizer.step()
-    assert optimizer.param_groups[1]["lr"] is optimizer.param_groups[0]["lr"]
+    assert float(optimizer.param_groups[1]["lr"]) == float(optimizer.param_groups[0]["lr"])
     assert (b < 1).all()
 
 
@@ -324,7 +334,7 @@ def test_a_step_in_evaluation_mode_is_refused() -> None:
         ({"betas": (0.9, 1.0)}, r"betas\[1\]=1.0"),
         ({"eps": -1.0}, "eps=-1.0"),
         ({"weight_decay": math.inf}, "weight_decay=inf"),
-        ({"base": "rmsprop"}, "base='rmsprop' is not one of adam, sgd"),
+        ({"base": "adams"}, "base='adams' is not one of adagrad, adam, lion"),
     ],
 )
 def test_options_out_of_their_range_are_refused(options: dict[str, object], message: str) -> None:
@@ -334,14 +344,15 @@ def test_options_out_of_their_range_are_refused(options: dict[str, object], mess
 
 def test_groups_and_parameters_that_cannot_be_are_refused_and_leave_nothing() -> None:
     optimizer = Untuned([nn.Parameter(torch.ones(1))])
-    with pytest.raises(ValueError, match=r"lr=0\.1 in a parameter group"):
-        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.1})
+    with pytest.raises(ValueError, match=r"lr=0\.0 is not a finite number > 0"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.0})
     with pytest.raises(ValueError, match=r"torch\.autocast"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1, dtype=torch.bfloat16))]})
     assert len(optimizer.param_groups) == 1
 
 
-def test_inside_torch_compile_it_runs_as_it_is_written() -> None:
+def test_torch_compile_takes_a_whole_training_step() -> None:
+    """To what torch counts steps in, which is float32: 1 - 0.999^t is then right to 5e-5."""
     rates = []
     for compiled in (False, True):
         problem = Problem()
@@ -356,10 +367,4 @@ def test_inside_torch_compile_it_runs_as_it_is_written() -> None:
         for _ in range(8):
             run()
         rates.append(float(optimizer.param_groups[0]["lr"]))
-    assert rates[1] == pytest.approx(rates[0], rel=1e-9)
-
-
-def test_sharded_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hypergradient.untuned.is_dtensor", lambda _: True)
-    with pytest.raises(ValueError, match="DistributedDataParallel"):
-        Untuned([nn.Parameter(torch.ones(2))])
+    assert rates[1] == pytest.approx(rates[0], rel=1e-4)

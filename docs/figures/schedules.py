@@ -12,15 +12,15 @@ from torch.nn.functional import cross_entropy
 from torch.optim import lr_scheduler
 
 from hypergradient import AdamHD
-from hypergradient.study import data
-from hypergradient.study.models import mlp
+from hypergradient.study.tasks.data.load import load_data
+from hypergradient.study.tasks.models.published import mlp
 
 EPOCHS, BATCH, WARM_UP, LR = 40, 128, 40, 1e-4
 
 
 def train(hypergrad_lr: float) -> tuple[list[float], list[float]]:
     """Rates and losses of every step on scikit-learn's digits."""
-    digits = data.load("digits", None)
+    digits = load_data("digits", None)
     x, y = torch.from_numpy(digits.train_x), torch.from_numpy(digits.train_y)
     torch.manual_seed(0)
     model = mlp(64, 100, 100, 10)

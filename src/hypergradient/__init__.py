@@ -4,17 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hypergradient.adam import AdamHD, AdamWHD
-    from hypergradient.sgd import SGDHD
-    from hypergradient.untuned import Untuned
+    from hypergradient.engine.base import Base
+    from hypergradient.optimizers.adam import AdamHD, AdamWHD
+    from hypergradient.optimizers.hypergradient import Hypergradient
+    from hypergradient.optimizers.muon import MuonHD
+    from hypergradient.optimizers.sgd import SGDHD
+    from hypergradient.optimizers.untuned import Untuned
 
-__all__ = ["SGDHD", "AdamHD", "AdamWHD", "Untuned"]
+__all__ = ["SGDHD", "AdamHD", "AdamWHD", "Base", "Hypergradient", "MuonHD", "Untuned"]
 
 _HOME = {
-    "AdamHD": "hypergradient.adam",
-    "AdamWHD": "hypergradient.adam",
-    "SGDHD": "hypergradient.sgd",
-    "Untuned": "hypergradient.untuned",
+    "AdamHD": "hypergradient.optimizers.adam",
+    "AdamWHD": "hypergradient.optimizers.adam",
+    "Base": "hypergradient.engine.base",
+    "Hypergradient": "hypergradient.optimizers.hypergradient",
+    "MuonHD": "hypergradient.optimizers.muon",
+    "SGDHD": "hypergradient.optimizers.sgd",
+    "Untuned": "hypergradient.optimizers.untuned",
 }
 
 
@@ -23,3 +29,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'hypergradient' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, which are imported late, for `dir`, `help` and completion."""
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hypergradient import SGDHD, AdamHD
-from hypergradient.study import spec
+from hypergradient.study.declare.load import load_study
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -119,7 +119,7 @@ def test_the_grid_is_the_same_in_all_ways(tmp_path: Path) -> None:
     import by_hand  # noqa: PLC0415
 
     chosen = SimpleNamespace(epochs=3, runs=42)
-    study = spec.load(throughput.write_grid(tmp_path, chosen))
+    study = load_study(throughput.write_grid(tmp_path, chosen))
     assert study.epochs == 3
     grid = [(r.hyper["lr"], r.hyper.get("hypergrad_lr", by_hand.NONE)) for r in study.runs()]
     assert sorted(grid) == sorted(by_hand.SETTINGS)
@@ -153,7 +153,7 @@ def test_growth_counts_its_synthetic_runs(tmp_path: Path, monkeypatch: pytest.Mo
     rows = growth.harness(10)
     assert rows.keys() == {"plan", "status", "collect", "report"}
     for count in (10, 100, 1000):
-        assert len(spec.load(growth.write_study(count, tmp_path)).runs()) == count
+        assert len(load_study(growth.write_study(count, tmp_path)).runs()) == count
 
 
 def test_the_ladder_of_loops_trains() -> None:

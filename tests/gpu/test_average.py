@@ -11,7 +11,8 @@ pytest.importorskip("triton", reason="Triton is not installed: there are no kern
 from stepping import DEVICE
 
 from cases import parameters, problem
-from hypergradient import Untuned, native
+from hypergradient import Untuned
+from hypergradient.engine import native_library
 from hypergradient.engine.gpu.average import AverageKernels, AverageRate
 from hypergradient.engine.gpu.recipes import AverageRecipe, AverageRule, ParamStep
 from hypergradient.engine.gpu.tables import Tuning
@@ -66,7 +67,7 @@ def test_it_is_the_eager_step(
     base: str, decay: float, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The eager way is in float64; twenty steps, one with an outlier."""
-    monkeypatch.setattr(native, "function", lambda: None)
+    monkeypatch.setattr(native_library, "function", lambda: None)
     of = problem(5, torch.float64, steps=20, shapes=SHAPES, missing=0.0)
     of.gradients[15][0][2] *= 1e4
     (params,) = parameters(of.start)

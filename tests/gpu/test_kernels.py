@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="Triton is not installed: there are no kern
 from stepping import DEVICE, ByKernels, recipe_of
 
 from cases import BETAS, CASES, LR, Case, as_numbers, give, grouped, parameters, problem, reference
-from hypergradient import native
+from hypergradient.engine import native_library
 from hypergradient.engine.gpu.recipes import RateStep
 from hypergradient.engine.gpu.tables import Tuning
 
@@ -72,7 +72,7 @@ def test_it_equals_scalar_loops(case: Case, granularity: str, turn: Any) -> None
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "function", lambda: None)
+    monkeypatch.setattr(native_library, "function", lambda: None)
 
 
 @pytest.mark.usefixtures("eager")

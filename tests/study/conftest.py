@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hypergradient.study import cli, data, spec
+from hypergradient.study import cli
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.declare.study import Study
+from hypergradient.study.tasks.data.load import ENVIRONMENT_VARIABLE, load_data
 
 SMALL = """
 title = "Small"
@@ -37,16 +40,16 @@ def study_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def small(study_file: Callable[..., Path]) -> spec.Study:
-    return spec.load(study_file())
+def small(study_file: Callable[..., Path]) -> Study:
+    return load_study(study_file())
 
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Call the command line in this process; give its exit code, output and complaint."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(data.ENVIRONMENT_VARIABLE, raising=False)
-    data.load.cache_clear()
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    load_data.cache_clear()
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["hypergradient", *map(str, arguments)])

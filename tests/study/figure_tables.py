@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from hypergradient.study.analyse import (
+from hypergradient.study.results.schema import (
     EPOCHS_SCHEMA,
     IDENTITY_SCHEMA,
     SETTINGS_SCHEMA,

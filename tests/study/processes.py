@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from hypergradient.study import execute as engine
+from hypergradient.study.run import local_pool
 
 RECORD = "HYPERGRADIENT_FAULTS"
 """Names the file to which `record` adds its lines; `benchmarks/faults.py` reads it."""
@@ -94,14 +94,13 @@ class Forked:
 
 PRELOADED = [
     *("pytest", "torch._dynamo"),  # which torch imports with the first optimizer, in 2 s
-    *(f"hypergradient.study.{name}" for name in ("train", "checkpoint", "cli", "analyse")),
+    *(f"hypergradient.study.{name}" for name in ("run.train_runs", "cli", "results.collect")),
 ]
 
 
 def be_forked(target, *arguments):
     os.setsid()
-    engine.multiprocessing = SimpleNamespace(
+    local_pool.multiprocessing = SimpleNamespace(
         get_context=lambda _: multiprocessing.get_context("fork"),
-        parent_process=multiprocessing.parent_process,
     )
     target(*arguments)

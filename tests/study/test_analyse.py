@@ -3,9 +3,12 @@
 import polars as pl
 import pytest
 
-from hypergradient.study import analyse, spec
-from hypergradient.study import execute as engine
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.results.collect import collect
+from hypergradient.study.results.schema import EPOCHS_SCHEMA, METRICS
+from hypergradient.study.results.write import write_tables
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 
 DIVERGING = """
 title = "Diverging"
@@ -26,19 +29,19 @@ grid = {{ lr = 1e-2, hypergrad_lr = 1e-3, granularity = "tensor" }}
 
 @pytest.fixture
 def study_and_store(study_file, tmp_path):
-    study, store = spec.load(study_file(DIVERGING)), Store(tmp_path / "results")
-    engine.work(study.runs(), store, None)
+    study, store = load_study(study_file(DIVERGING)), Store(tmp_path / "results")
+    work(study.runs(), store, None)
     return study, store
 
 
 def test_the_tables(study_and_store):
-    runs, epochs = analyse.tables(*study_and_store)
+    runs, epochs = collect(*study_and_store)
     assert runs.columns[:4] == ["run_id", "study", "task", "method"]
     assert runs["status"].to_list() == ["done", "diverged", "done"]
     assert runs["hypergrad_lr"].to_list() == [None, None, 1e-3]
     assert runs["granularity"].to_list() == [None, None, "tensor"]
     assert runs["lr"].dtype == pl.Float64
-    assert epochs.columns == list(analyse.EPOCHS_SCHEMA)
+    assert epochs.columns == list(EPOCHS_SCHEMA)
     assert runs["init_hash"].n_unique() == 1
     for table in (runs, epochs):
         floats = table.select(pl.selectors.float())
@@ -47,10 +50,10 @@ def test_the_tables(study_and_store):
 
 
 def test_final_and_best_are_those_of_the_epochs(study_and_store):
-    runs, epochs = analyse.tables(*study_and_store)
+    runs, epochs = collect(*study_and_store)
     for row in runs.iter_rows(named=True):
         own = epochs.filter((pl.col("run_id") == row["run_id"]) & (pl.col("epoch") > 0))
-        for metric in analyse.METRICS:
+        for metric in METRICS:
             values = own[metric].to_list()
             finite = [value for value in values if value is not None]
             best = (max if "accuracy" in metric else min)(finite, default=None)
@@ -71,20 +74,20 @@ def test_a_failed_run_has_a_row_without_numbers(study_and_store):
     store.folder_of(run).joinpath("metrics.jsonl").unlink()
     with store.claim(run) as claim:
         claim.fail("ValueError: no")
-    row = analyse.tables(study, store)[0].row(0, named=True)
+    row = collect(study, store)[0].row(0, named=True)
     assert row["status"] == "failed"
     assert row["lr"] == run.hyper["lr"]
     assert row["valid_loss_best"] is None
 
 
 def test_no_finished_runs_give_empty_tables(small, tmp_path):
-    runs, epochs = analyse.tables(small, Store(tmp_path))
+    runs, epochs = collect(small, Store(tmp_path))
     assert (len(runs), len(epochs)) == (0, 0)
 
 
 def test_written_tables_read_back(study_and_store, tmp_path):
-    runs, epochs = analyse.tables(*study_and_store)
-    analyse.write_tables(runs, epochs, tmp_path)
+    runs, epochs = collect(*study_and_store)
+    write_tables(runs, epochs, tmp_path)
     for name, table in (("runs", runs), ("epochs", epochs)):
         assert pl.read_parquet(tmp_path / f"{name}.parquet").equals(table)
         assert pl.read_csv(tmp_path / f"{name}.csv", schema=table.schema).equals(table)

@@ -7,18 +7,23 @@ import sys
 import polars as pl
 import pytest
 
-from hypergradient.study import cli, progress, spec
-from hypergradient.study import execute as engine
+from hypergradient.study import cli
+from hypergradient.study.declare.load import BUILT_IN, load_study
+from hypergradient.study.run import execute as execution
+from hypergradient.study.run import worker
+from hypergradient.study.run.execute import Progress
+from hypergradient.study.run.progress import plain_lines, time
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 from hypergradient.study.status import in_full
-from hypergradient.study.store import Store
 
-BUILT_IN = spec.BUILT_IN.glob("*.toml")
+BUILT_IN = BUILT_IN.glob("*.toml")
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
 
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(engine, "execute", lambda *_, **__: pytest.fail("trains"))
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("trains"))
 
 
 BAD = {
@@ -83,8 +88,8 @@ def test_a_study_from_declaration_to_report(command, study_file, tmp_path, monke
     assert (out / "report.html").stat().st_size > 10_000
     assert len(pl.read_parquet(out / "runs.parquet")) == 12
     assert len(pl.read_csv(out / "epochs.csv")) == 12 * 3
-    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
-    monkeypatch.setattr(engine, "work", lambda *_: pytest.fail("trains"))
+    monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
+    monkeypatch.setattr(worker, "work", lambda *_: pytest.fail("trains"))
     code, shown, _ = command(*arguments)
     assert code == 0
     assert "small: 12 runs, 12 of them done" in shown
@@ -95,12 +100,12 @@ def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monke
         raise RuntimeError("out of luck")
 
     def in_this_process(runs, store, *, data_dir, **_):
-        engine.work(runs[:-1], store, data_dir)
-        monkeypatch.setattr("hypergradient.study.together.train_together", crash)
-        engine.work(runs, store, data_dir)
+        work(runs[:-1], store, data_dir)
+        monkeypatch.setattr("hypergradient.study.run.train_runs.train_runs", crash)
+        work(runs, store, data_dir)
 
-    monkeypatch.setattr(engine, "execute", in_this_process)
-    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr(execution, "execute", in_this_process)
+    monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
     code, shown, complaint = command("run", study_file(), "--out", "out")
     assert code == 1
     assert "11 done, 1 failed" in shown
@@ -111,7 +116,7 @@ def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monke
 
 @pytest.fixture
 def no_report(monkeypatch):
-    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
 
 
 def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_path):
@@ -128,19 +133,19 @@ def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_
     assert last.startswith("about ")
     assert last.endswith("with 2 processes")
     assert not (tmp_path / "out").exists()
-    runs = spec.load(study_file(epochs=3)).runs()
-    engine.work(runs, Store(tmp_path / "out"), None)
+    runs = load_study(study_file(epochs=3)).runs()
+    work(runs, Store(tmp_path / "out"), None)
     assert command("plan", *arguments)[1] == "small: 12 runs, 12 of them done\n"
 
 
 @pytest.mark.usefixtures("no_report")
 def test_status_report_and_clean(command, study_file, tmp_path):
     path, store = study_file(), Store(tmp_path / "out")
-    runs = spec.load(path).runs()
+    runs = load_study(path).runs()
     assert command("status", path, "--out", "out")[1] == "small: 12 runs: 12 to do\n"
     assert not (tmp_path / "out").exists()
     assert command("clean", path, "--out", "out")[1].startswith("nothing to delete")
-    engine.work(runs[:5], store, None)
+    work(runs[:5], store, None)
     _, failed, damaged, unfinished, spare = runs[:5]
     (store.folder_of(failed) / "status.json").unlink()
     with store.claim(failed) as claim:
@@ -173,7 +178,7 @@ def test_status_report_and_clean(command, study_file, tmp_path):
 
 def test_clean_asks_and_leaves_what_is_being_trained(command, study_file, tmp_path, monkeypatch):
     path, store = study_file(), Store(tmp_path / "out")
-    run = spec.load(path).runs()[0]
+    run = load_study(path).runs()[0]
     with store.claim(run) as claim:
         claim.fail("ValueError: no luck")
     asked = []
@@ -189,11 +194,11 @@ def test_clean_asks_and_leaves_what_is_being_trained(command, study_file, tmp_pa
 
 def test_status_can_be_watched_until_all_is_done(command, study_file, tmp_path, monkeypatch):
     path, store = study_file(), Store(tmp_path / "out")
-    runs, waits = spec.load(path).runs(), []
+    runs, waits = load_study(path).runs(), []
 
     def wait(seconds):
         waits.append(seconds)
-        engine.work(runs[: 6 * len(waits)], store, None)
+        work(runs[: 6 * len(waits)], store, None)
 
     monkeypatch.setattr(cli.time, "sleep", wait)
     _, shown, _ = command("status", path, "--out", "out", "--watch")
@@ -214,11 +219,11 @@ def test_a_missing_extra_is_one_line(missing):
 
 def test_plain_lines_estimate_the_time_left(monkeypatch, capsys):
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    show = progress.plain_lines()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    show = plain_lines()
     for seconds, trained in ((0, 50), (5, 60), (10, 70), (12, 74), (20, 90), (25, 100)):
         now[0] = 100.0 + seconds
-        show(engine.Progress(runs=10, finished=trained // 10, epochs=100, trained=trained))
+        show(Progress(runs=10, finished=trained // 10, epochs=100, trained=trained))
     assert capsys.readouterr().out.splitlines() == [
         "7/10 runs, about 15 s left",
         "9/10 runs, about 5 s left",

@@ -14,9 +14,20 @@ from contextlib import suppress
 import pytest
 from processes import Forked, Ledger, numbers, record, wait_until
 
-from hypergradient.study import StudyError, cluster, spec, trainer
-from hypergradient.study import execute as engine
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.run import dask_pool
+from hypergradient.study.run.dask_worker import (
+    WorkerProcess,
+    WorkOrder,
+    _free,
+    problem_with,
+    take_free,
+    train_in_process,
+)
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 
 DASK = [sys.executable, "-m", "dask"]
 
@@ -71,7 +82,7 @@ def dask(tmp_path):
 @pytest.fixture
 def patient(monkeypatch):
     """A scheduler may take as long as a busy machine needs."""
-    monkeypatch.setattr(cluster, "SCHEDULER_SECONDS", 240.0)
+    monkeypatch.setattr(dask_pool, "SCHEDULER_SECONDS", 240.0)
 
 
 def kill(process):
@@ -82,7 +93,7 @@ def kill(process):
 @pytest.mark.usefixtures("patient")
 def test_workers_and_the_scheduler_are_killed_at_random(dask, study_file, tmp_path):
     """Two workers, one of which comes late; four kills of workers, two of the scheduler."""
-    runs, store = spec.load(study_file(epochs=120)).runs(), Store(tmp_path / "out")
+    runs, store = load_study(study_file(epochs=120)).runs(), Store(tmp_path / "out")
     chance, ledger = random.Random(0), Ledger(store, runs)  # noqa: S311
     plan = ["worker", "scheduler", "worker", "worker", "scheduler", "worker"]
     killed, workers, mark = [], [], [0]
@@ -109,15 +120,13 @@ def test_workers_and_the_scheduler_are_killed_at_random(dask, study_file, tmp_pa
             workers.append(dask.start_worker("--nthreads", 1))
         mark[0] = now.trained
 
-    engine.execute(
-        runs, store, workers=0, cluster=str(dask.file), checkpoint_seconds=0.1, report=fault
-    )
+    execute(runs, store, workers=0, cluster=str(dask.file), checkpoint_seconds=0.1, report=fault)
     ledger.look()
     assert killed == plan
     assert ledger.lost == ledger.repeated == 0
     assert store.missing(runs) == []
     undisturbed = Store(tmp_path / "undisturbed")
-    engine.work(runs, undisturbed, None)
+    work(runs, undisturbed, None)
     assert numbers(store, runs) == numbers(undisturbed, runs)
     assert not [*store.folder.glob(".*.command")]
     for kind in ("worker", "scheduler"):
@@ -125,8 +134,8 @@ def test_workers_and_the_scheduler_are_killed_at_random(dask, study_file, tmp_pa
 
 
 def be_command(study, out, scheduler):
-    runs = spec.load(study).runs()
-    engine.execute(runs, Store(out), workers=0, cluster=scheduler, checkpoint_seconds=0.1)
+    runs = load_study(study).runs()
+    execute(runs, Store(out), workers=0, cluster=scheduler, checkpoint_seconds=0.1)
 
 
 def test_the_command_is_killed_and_the_scheduler_never_comes_back(
@@ -134,7 +143,7 @@ def test_the_command_is_killed_and_the_scheduler_never_comes_back(
 ):
     """Its workers leave their runs and stay for the next command."""
     path, out = study_file(epochs=120), tmp_path / "out"
-    runs, store = spec.load(path).runs(), Store(out)
+    runs, store = load_study(path).runs(), Store(out)
     ledger = Ledger(store, runs)
 
     def trained():
@@ -159,9 +168,9 @@ def test_the_command_is_killed_and_the_scheduler_never_comes_back(
             kill(dask.scheduler)
 
     before = trained()
-    monkeypatch.setattr(cluster, "SCHEDULER_SECONDS", 20.0)
+    monkeypatch.setattr(dask_pool, "SCHEDULER_SECONDS", 20.0)
     with pytest.raises(StudyError, match=r"the dask scheduler .* is gone, with \d+ runs"):
-        engine.execute(
+        execute(
             runs,
             store,
             workers=0,
@@ -172,9 +181,9 @@ def test_the_command_is_killed_and_the_scheduler_never_comes_back(
     wait_until(lambda: all(store.idle(run) for run in runs))
     ledger.look()
     assert ledger.lost == ledger.repeated == 0
-    engine.work(runs, store, None)
+    work(runs, store, None)
     undisturbed = Store(tmp_path / "undisturbed")
-    engine.work(runs, undisturbed, None)
+    work(runs, undisturbed, None)
     assert numbers(store, runs) == numbers(undisturbed, runs)
     record("kill -9 of a command on a cluster", 2, 0, 0, "none: the same command resumes")
     record("a scheduler that does not come back", 1, 0, 0, "the dask scheduler HOST is gone, ...")
@@ -182,17 +191,17 @@ def test_the_command_is_killed_and_the_scheduler_never_comes_back(
 
 OWN = """
 from pathlib import Path
-from hypergradient.study import data
-from hypergradient.study.tasks import Task
+from hypergradient.study import Task
+from hypergradient.study.tasks.data.sklearn_files import digits
 def note(name):
     with (Path(__file__).parent / "loaded").open("a") as file:
         file.write(name + "\\n")
 def first(folder):
     note("first")
-    return data.digits(folder)
+    return digits(folder)
 def second(folder):
     note("second")
-    return data.digits(folder)
+    return digits(folder)
 def one(): return Task(dataset=first, network="mlp", arguments=(64, 10))
 def two(): return Task(dataset=second, network="mlp", arguments=(64, 10))
 """
@@ -213,12 +222,12 @@ def own(study_file, tmp_path, monkeypatch):
     """A study of a person's own tasks, whose paths are relative to where the command runs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
-    return spec.load(study_file(TWO_TASKS)).runs()
+    return load_study(study_file(TWO_TASKS)).runs()
 
 
 def test_a_local_cluster_loads_each_data_set_once(own, tmp_path):
     store = Store(tmp_path / "out")
-    engine.execute(own, store, workers=1, cluster="local")
+    execute(own, store, workers=1, cluster="local")
     assert store.missing(own) == []
     assert (tmp_path / "loaded").read_text().split() == ["first", "second"]
 
@@ -226,7 +235,7 @@ def test_a_local_cluster_loads_each_data_set_once(own, tmp_path):
 @pytest.mark.usefixtures("patient")
 def test_a_worker_trains_one_run_a_gpu_and_may_come_late(dask, own, tmp_path, monkeypatch, capsys):
     """Of two threads and one GPU, as the worker announces it, one is used."""
-    monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.0)
+    monkeypatch.setattr(dask_pool, "WORKER_SECONDS", 0.0)
     store, busy = Store(tmp_path / "out"), []
     dask.start_scheduler()
     wait_until(dask.file.exists)
@@ -236,7 +245,7 @@ def test_a_worker_trains_one_run_a_gpu_and_may_come_late(dask, own, tmp_path, mo
         if len(dask.processes) == 1 and "no worker has joined" in capsys.readouterr().out:
             dask.start_worker("--nthreads", 2, "--resources", "GPU=1")
 
-    engine.execute(own, store, workers=0, cluster=f"127.0.0.1:{dask.port}", report=look)
+    execute(own, store, workers=0, cluster=f"127.0.0.1:{dask.port}", report=look)
     assert store.missing(own) == []
     assert max(busy) == 1
     assert (tmp_path / "loaded").read_text().split() == ["first", "second"]
@@ -266,7 +275,7 @@ def silent():
 def test_a_bad_address_is_one_line(
     command, study_file, tmp_path, monkeypatch, silent, address, said
 ):
-    monkeypatch.setattr(cluster, "SCHEDULER_SECONDS", 1.0)
+    monkeypatch.setattr(dask_pool, "SCHEDULER_SECONDS", 1.0)
     (tmp_path / "garbage.json").write_text("{")
     (tmp_path / "other.json").write_text("[1]")
     where = silent if address == "SILENT" else address
@@ -278,7 +287,7 @@ def test_a_bad_address_is_one_line(
 
 def test_without_the_extra_it_is_one_line(command, study_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "hypergradient.study.cluster")
+    monkeypatch.delitem(sys.modules, "hypergradient.study.run.dask_pool")
     code, _, complaint = command("run", study_file(), "--cluster", "local")
     assert code == 2
     assert complaint == "distributed is not installed: pip install 'hypergradient[cluster]'\n"
@@ -287,7 +296,7 @@ def test_without_the_extra_it_is_one_line(command, study_file, monkeypatch):
 def test_a_worker_that_is_of_no_use_says_why(own, tmp_path):
     """No shared folder, no shared locks, another version of a person's own code."""
     store = Store(tmp_path / "out")
-    order = trainer.Order(store)
+    order = WorkOrder(store)
     assert "must be on a file system that all share" in order.refusal()
     store.folder.mkdir()
     order.place.touch()  # seen, but its lock is not
@@ -296,36 +305,36 @@ def test_a_worker_that_is_of_no_use_says_why(own, tmp_path):
         assert order.refusal() is None
         other = own[0].model_copy(update={"task": "own.py:two"})
         assert other.id == own[0].id  # kept from the run it was copied from
-        assert "own.py:two or SGD is another here" in trainer.problem_with([other], order)
+        assert "own.py:two or SGD is another here" in problem_with([other], order)
 
 
 def test_a_task_that_is_handed_out_twice_trains_nothing_twice(study_file, tmp_path):
     """Its training process may be killed, and leaves when the command ends."""
-    run, store = spec.load(study_file(epochs=800)).runs()[0], Store(tmp_path / "out")
-    ledger, order = Ledger(store, [run]), trainer.Order(store, checkpoint_seconds=0.1)
+    run, store = load_study(study_file(epochs=800)).runs()[0], Store(tmp_path / "out")
+    ledger, order = Ledger(store, [run]), WorkOrder(store, checkpoint_seconds=0.1)
     store.folder.mkdir()
     with order.stands(), ThreadPoolExecutor(1) as hand:
         for _ in range(2):  # both are there, or the first may be done before the second has begun
-            trainer._free.append(trainer.Trainer(order))
-            trainer._free[-1].train([])
-        task = hand.submit(trainer.train, [run], order)
+            _free.append(WorkerProcess(order))
+            _free[-1].train([])
+        task = hand.submit(train_in_process, [run], order)
         wait_until((store.folder_of(run) / "checkpoint.pt").exists)
-        trainer.train([run], order)  # at the same time: the other has the lock
+        train_in_process([run], order)  # at the same time: the other has the lock
         assert not store.finished(run)
         for process in multiprocessing.active_children():
             process.kill()
             process.join()  # until then it seems to be alive
         task.result()
         assert not store.finished(run)
-        trainer.train([run], order)
+        train_in_process([run], order)
         assert store.whole(run)
         ledger.look()
-        trainer.train([run], order)
+        train_in_process([run], order)
         ledger.look()
         assert (ledger.lost, ledger.repeated, len(ledger.before)) == (0, 0, 1)
     undisturbed = Store(tmp_path / "undisturbed")
-    engine.work([run], undisturbed, None)
+    work([run], undisturbed, None)
     assert numbers(store, [run]) == numbers(undisturbed, [run])
     wait_until(lambda: not multiprocessing.active_children())
-    assert trainer.take_free(trainer.Order(store)) is None
+    assert take_free(WorkOrder(store)) is None
     record("kill -9 of a dask worker's training process", 1, 0, 0, "none: the study goes on")

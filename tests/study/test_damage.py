@@ -14,11 +14,18 @@ import torch
 from processes import Forked, numbers, record
 
 import hypergradient
-from hypergradient.study import analyse, checkpoint, spec, trainer
-from hypergradient.study import execute as engine
-from hypergradient.study.report import write_report
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.declare.run import RESULTS_VERSION
+from hypergradient.study.report.page import write_report
+from hypergradient.study.results.collect import collect
+from hypergradient.study.results.write import TABLES
+from hypergradient.study.run.checkpoint import read_checkpoint, write_checkpoint
+from hypergradient.study.run.claim import Claim, digest_of
+from hypergradient.study.run.dask_worker import WorkOrder
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 from hypergradient.study.status import in_full
-from hypergradient.study.store import Claim, Store, digest_of
 
 DAMAGES = {
     "empty": lambda content: b"",  # noqa: ARG005
@@ -30,19 +37,19 @@ DAMAGES = {
 
 
 def be_command(path, out):
-    engine.execute(spec.load(path).runs(), Store(out), workers=1)
+    execute(load_study(path).runs(), Store(out), workers=1)
 
 
 @pytest.fixture
 def undisturbed(small, tmp_path):
     store = Store(tmp_path / "undisturbed")
-    engine.work(small.runs(), store, None)
+    work(small.runs(), store, None)
     return store
 
 
 def test_damaged_results_are_kept_aside_and_trained_anew(small, study_file, tmp_path, command):
     path, store, runs = study_file(), Store(tmp_path / "out"), small.runs()
-    engine.work(runs, store, None)
+    work(runs, store, None)
     before = numbers(store, runs)
     kinds = [(name, kind) for name in ("metrics.jsonl", "status.json") for kind in DAMAGES]
     spoilt, good, contents = runs[: len(kinds)], runs[len(kinds) :], []
@@ -56,7 +63,7 @@ def test_damaged_results_are_kept_aside_and_trained_anew(small, study_file, tmp_
     counts, *lines = command("status", path, "--out", "out")[1].splitlines()
     assert counts == "small: 12 runs: 10 damaged, 2 done"
     assert lines == [f"damaged: {in_full(r)}: trained anew by the next command" for r in spoilt]
-    table, _ = analyse.tables(small, store)
+    table, _ = collect(small, store)
     assert table["run_id"].to_list() == [run.id for run in good]
 
     with Forked(be_command, path, store.folder) as process:
@@ -90,22 +97,22 @@ def test_a_damaged_checkpoint_is_kept_aside(small, tmp_path, monkeypatch, undist
     with monkeypatch.context() as patch:
         patch.setattr(Claim, "got_further", stop)
         with pytest.raises(Stop):
-            engine.work([run], store, None, checkpoint_seconds=0.0)
+            work([run], store, None, checkpoint_seconds=0.0)
     content = bytearray(place.read_bytes())
     half = len(content) // 2
     content[half - 20 : half + 20] = DAMAGES[kind](bytes(content[half - 20 : half + 20]))
     place.write_bytes(content)
-    engine.work([run], store, None)
+    work([run], store, None)
     assert numbers(store, [run]) == numbers(undisturbed, [run])
     assert place.with_name("checkpoint.pt.damaged").read_bytes() == content
     record("damaged checkpoint.pt", 1, 0, 0, "N damaged files were kept aside, such as FILE")
 
 
 def test_damaged_tables_are_told_and_written_anew(study_file, command, undisturbed, monkeypatch):
-    monkeypatch.setattr("hypergradient.study.report.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
     path, out = study_file(), undisturbed.folder
     command("report", path, "--out", out)
-    for name in analyse.TABLES:
+    for name in TABLES:
         place = out / name
         good = place.read_bytes()
         for damage in DAMAGES.values():
@@ -147,15 +154,15 @@ def test_no_pickle_is_read_from_a_results_folder(small, study_file, tmp_path, co
     for run, (name, content) in zip(runs, hostile, strict=False):
         store.folder_of(run).mkdir(parents=True)
         (store.folder_of(run) / name).write_bytes(content)
-    for name in analyse.TABLES:
+    for name in TABLES:
         (store.folder / name).write_bytes(plain)
     command("status", study_file(), "--out", "out")
     for run in runs:
         store.reopen(run)
-    engine.work(runs, store, None)
+    work(runs, store, None)
     for run in runs:
         store.reopen(run)  # the lock that says it was killed time and again
-    engine.work(runs, store, None)
+    work(runs, store, None)
     command("status", study_file(), "--out", "out")
     assert not mark.exists()
     assert numbers(store, runs) == numbers(undisturbed, runs)
@@ -176,14 +183,14 @@ def test_nothing_in_the_package_unpickles():
 
 def test_an_edited_study_keeps_its_old_runs_apart(small, study_file, tmp_path, command):
     store, old = Store(tmp_path / "out"), small.runs()
-    engine.work(old, store, None)
+    work(old, store, None)
     edited = study_file(epochs=3)
     shown = command("status", edited, "--out", "out")[1]
     none = "12 runs in the folder are none of the study as it is now; they are not shown\n"
     assert shown == f"small: 12 runs: 12 to do\n{none}"
-    study = spec.load(edited)
-    engine.work(study.runs()[:4], store, None)
-    runs, epochs = analyse.tables(study, store)
+    study = load_study(edited)
+    work(study.runs()[:4], store, None)
+    runs, epochs = collect(study, store)
     assert set(runs["epochs"]) == {3}
     assert len(epochs) == 4 * 4
     assert store.missing(old) == []
@@ -193,21 +200,23 @@ def test_an_edited_study_keeps_its_old_runs_apart(small, study_file, tmp_path, c
 def test_runs_of_another_engine_are_not_mixed(small, tmp_path):
     """The version of the numbers is part of a run's id, and a worker of another one refuses."""
     store = Store(tmp_path / "out")
-    old = [run.model_copy(update={"engine": spec.ENGINE - 1}) for run in small.runs()]
+    old = [run.model_copy(update={"results_version": RESULTS_VERSION - 1}) for run in small.runs()]
     for run in old:
         run.__dict__.pop("id", None)
-    engine.work(old[:2], store, None)
+    work(old[:2], store, None)
     assert store.missing(old) == old[2:]
     assert store.missing(small.runs()) == small.runs()
-    assert analyse.tables(small, store)[0].is_empty()
+    assert collect(small, store)[0].is_empty()
     for change, said in (
-        ({"engine": spec.ENGINE + 1}, "another version of hypergradient"),
+        ({"results_version": RESULTS_VERSION + 1}, "another version of hypergradient"),
         ({"torch": "1.0"}, "and the command 1.0: use the same"),
     ):
-        order = trainer.Order(store, **change)
+        order = WorkOrder(store, **change)
         with order.stands():
             assert said in order.refusal()
-    record("runs of another engine", 2, 0, 0, "N runs in the folder are none of the study ...")
+    record(
+        "runs of another results version", 2, 0, 0, "N runs in the folder are none of the study ..."
+    )
 
 
 def test_runs_and_checkpoints_of_another_torch(small, study_file, tmp_path, command, undisturbed):
@@ -223,11 +232,11 @@ def test_runs_and_checkpoints_of_another_torch(small, study_file, tmp_path, comm
     assert f"runs were made by several versions of torch: {both}\n" in shown
 
     place = tmp_path / "checkpoint.pt"
-    checkpoint.write(place, {"records": []})
-    assert checkpoint.read(place)["records"] == []
+    write_checkpoint(place, {"records": []})
+    assert read_checkpoint(place)["records"] == []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "__version__", "2.12.1")
-        assert checkpoint.read(place) is None  # its numbers might be others
+        assert read_checkpoint(place) is None  # its numbers might be others
     assert place.exists()
     record("runs of another torch", 1, 0, 0, "runs were made by several versions of torch: ...")
 
@@ -250,9 +259,9 @@ def test_text_is_escaped_in_the_report(study_file, tmp_path, monkeypatch):
         f'tasks = ["{place}:evil"]\nseeds = [0]\nepochs = 1\nbatch_size = 256\n'
         '[[methods]]\nnames = "SGD"\ngrid = {{ lr = [1e-2, 1e-1] }}\n'
     )
-    study, store = spec.load(path), Store(tmp_path / "out")
-    engine.work(study.runs(), store, None)
-    runs, epochs = analyse.tables(study, store)
+    study, store = load_study(path), Store(tmp_path / "out")
+    work(study.runs(), store, None)
+    runs, epochs = collect(study, store)
     versions = runs.with_columns(torch=pl.Series(["2.12.1", script]))
     text = write_report(study, versions, epochs, store.folder).read_text()
     assert script not in text

@@ -13,7 +13,29 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from hypergradient.study import data
+from hypergradient.study.tasks.data import cifar10 as cifar10_module
+from hypergradient.study.tasks.data import mnist as mnist_module
+from hypergradient.study.tasks.data.base import DataError
+from hypergradient.study.tasks.data.cifar10 import (
+    CIFAR10_FILES,
+    CIFAR10_FOLDER,
+    CIFAR10_IN_A_FILE,
+    CIFAR10_MEAN,
+    CIFAR10_STD,
+    cifar10,
+    cifar10_files,
+    download_cifar10,
+    read_cifar10,
+)
+from hypergradient.study.tasks.data.load import ENVIRONMENT_VARIABLE, load_data
+from hypergradient.study.tasks.data.mnist import (
+    MNIST_FILES,
+    download_mnist,
+    mnist,
+    mnist_file,
+    read_idx,
+)
+from hypergradient.study.tasks.data.sklearn_files import digits
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -27,7 +49,7 @@ def idx(array: np.ndarray) -> bytes:
 def test_reads_what_was_written(tmp_path, pack):
     path = tmp_path / ("x.gz" if pack is gzip.compress else "x")
     path.write_bytes(pack(idx(ARRAY)))
-    np.testing.assert_array_equal(data.read_idx(path), ARRAY)
+    np.testing.assert_array_equal(read_idx(path), ARRAY)
 
 
 WHOLE = idx(ARRAY)
@@ -48,8 +70,8 @@ DAMAGE = {
 def test_damage_is_told_with_the_file_and_the_remedy(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(data.DataError, match="delete it and put a fresh copy") as error:
-        data.read_idx(path)
+    with pytest.raises(DataError, match="delete it and put a fresh copy") as error:
+        read_idx(path)
     assert str(error.value).startswith(f"{path} is damaged: ")
     assert "\n" not in str(error.value)
 
@@ -61,22 +83,22 @@ def test_mnist_is_found_in_the_usual_places(tmp_path, place, suffix):
     path = tmp_path / place / f"{name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    assert data.mnist_file(name, tmp_path).samefile(path)
+    assert mnist_file(name, tmp_path).samefile(path)
 
 
 def test_missing_mnist_in_a_named_folder_is_not_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "download_mnist", lambda _: pytest.fail("downloads"))
-    monkeypatch.setenv(data.ENVIRONMENT_VARIABLE, str(tmp_path))
-    data.load.cache_clear()
-    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte .*--data-dir"):
-        data.load("mnist")
+    monkeypatch.setattr(mnist_module, "download_mnist", lambda _: pytest.fail("downloads"))
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    load_data.cache_clear()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte .*--data-dir"):
+        load_data("mnist")
 
 
 def test_no_network_is_told_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MNIST_MIRRORS", ("http://127.0.0.1:9/",))
+    monkeypatch.setattr(mnist_module, "MNIST_MIRRORS", ("http://127.0.0.1:9/",))
     monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
-    with pytest.raises(data.DataError, match="--data-dir") as error:
-        data.download_mnist("t10k-labels-idx1-ubyte")
+    with pytest.raises(DataError, match="--data-dir") as error:
+        download_mnist("t10k-labels-idx1-ubyte")
     assert "\n" not in str(error.value)
 
 
@@ -104,24 +126,24 @@ def test_a_download_is_checked_and_made_once(mirror, tmp_path, monkeypatch):
     (folder / "wrong").mkdir()
     (folder / "right" / "some.gz").write_bytes(content)
     (folder / "wrong" / "some.gz").write_bytes(content[:-1])
-    monkeypatch.setattr(data, "MNIST_FILES", {"some": sha256(content).hexdigest()})
-    monkeypatch.setattr(data, "MNIST_MIRRORS", (f"{url}wrong/", f"{url}right/"))
+    monkeypatch.setattr(mnist_module, "MNIST_FILES", {"some": sha256(content).hexdigest()})
+    monkeypatch.setattr(mnist_module, "MNIST_MIRRORS", (f"{url}wrong/", f"{url}right/"))
     monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path / "cache")
-    np.testing.assert_array_equal(data.read_idx(data.mnist_file("some", None)), ARRAY)
+    np.testing.assert_array_equal(read_idx(mnist_file("some", None)), ARRAY)
     assert asked == ["/wrong/some.gz"] * 2 + ["/right/some.gz"]  # it is tried once more
-    np.testing.assert_array_equal(data.read_idx(data.mnist_file("some", None)), ARRAY)
+    np.testing.assert_array_equal(read_idx(mnist_file("some", None)), ARRAY)
     assert len(asked) == 3
 
 
 def test_other_data_under_mnists_names_is_refused(tmp_path):
-    for name in data.MNIST_FILES:
+    for name in MNIST_FILES:
         (tmp_path / name).write_bytes(idx(ARRAY))
-    with pytest.raises(data.DataError, match=r"\(2, 3, 4\) where MNIST has \(60000, 28, 28\)"):
-        data.mnist(tmp_path)
+    with pytest.raises(DataError, match=r"\(2, 3, 4\) where MNIST has \(60000, 28, 28\)"):
+        mnist(tmp_path)
 
 
 def test_digits_are_split_scaled_and_the_same_each_time():
-    first, second = data.digits(None), data.digits(None)
+    first, second = digits(None), digits(None)
     assert (len(first.train_x), len(first.valid_x)) == (1437, 360)
     assert abs(first.train_x.mean()) < 1e-5
     assert abs(first.train_x.std() - 1) < 1e-5
@@ -130,7 +152,7 @@ def test_digits_are_split_scaled_and_the_same_each_time():
 
 def test_digits_are_scikit_learns_each_on_one_side():
     pixels, classes = sklearn.datasets.load_digits(return_X_y=True)
-    ours = data.digits(None)
+    ours = digits(None)
     together = np.concatenate([ours.train_x, ours.valid_x])
     scale = np.ptp(pixels) / np.ptp(together)
     restored = np.rint((together - together.min()) * scale)
@@ -141,20 +163,20 @@ def test_digits_are_scikit_learns_each_on_one_side():
 
 
 @pytest.mark.skipif(
-    data.ENVIRONMENT_VARIABLE not in os.environ,
-    reason=f"{data.ENVIRONMENT_VARIABLE} does not name a folder with MNIST",
+    ENVIRONMENT_VARIABLE not in os.environ,
+    reason=f"{ENVIRONMENT_VARIABLE} does not name a folder with MNIST",
 )
 def test_real_mnist_is_normalised():
-    mnist = data.mnist(Path(os.environ[data.ENVIRONMENT_VARIABLE]))
-    assert mnist.train_x.shape == (60_000, 784)
-    assert mnist.valid_x.shape == (10_000, 784)
-    assert mnist.train_x.dtype == np.float32
-    assert abs(mnist.train_x.mean(dtype=np.float64)) < 1e-3
-    assert abs(mnist.train_x.std(dtype=np.float64) - 1) < 1e-3
-    assert np.bincount(mnist.train_y).tolist()[0] == 5923
+    found = mnist(Path(os.environ[ENVIRONMENT_VARIABLE]))
+    assert found.train_x.shape == (60_000, 784)
+    assert found.valid_x.shape == (10_000, 784)
+    assert found.train_x.dtype == np.float32
+    assert abs(found.train_x.mean(dtype=np.float64)) < 1e-3
+    assert abs(found.train_x.std(dtype=np.float64) - 1) < 1e-3
+    assert np.bincount(found.train_y).tolist()[0] == 5923
 
 
-def cifar10_file(seed: int, count: int = data.CIFAR10_IN_A_FILE) -> bytes:
+def cifar10_file(seed: int, count: int = CIFAR10_IN_A_FILE) -> bytes:
     """Records as the data set's page describes them: a class, then red, green and blue."""
     records = np.random.default_rng(seed).integers(0, 256, (count, 3073), np.uint8)
     records[:, 0] %= 10
@@ -164,27 +186,27 @@ def cifar10_file(seed: int, count: int = data.CIFAR10_IN_A_FILE) -> bytes:
 @pytest.fixture(scope="module")
 def cifar10_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cifar10")
-    for seed, name in enumerate(data.CIFAR10_FILES):
+    for seed, name in enumerate(CIFAR10_FILES):
         (folder / name).write_bytes(cifar10_file(seed))
     return folder
 
 
 def test_cifar10_is_read_from_its_binary_layout(cifar10_folder):
-    images, classes = data.read_cifar10(cifar10_folder / "data_batch_2.bin")
+    images, classes = read_cifar10(cifar10_folder / "data_batch_2.bin")
     record = cifar10_file(1)[3073 * 7 : 3073 * 8]
     assert images.shape == (10_000, 3, 32, 32)
     assert (images.dtype, classes.dtype) == (np.float32, np.int64)
     assert classes[7] == record[0]
     for channel, row, column in ((0, 0, 0), (1, 2, 31), (2, 31, 5)):
         byte = record[1 + 1024 * channel + 32 * row + column]
-        mean, std = data.CIFAR10_MEAN[channel], data.CIFAR10_STD[channel]
+        mean, std = CIFAR10_MEAN[channel], CIFAR10_STD[channel]
         assert abs(images[7, channel, row, column] - (byte / 255 - mean) / std) < 1e-5
 
 
 def test_cifar10s_files_are_found_in_order(cifar10_folder, tmp_path):
-    (tmp_path / data.CIFAR10_FOLDER).symlink_to(cifar10_folder)
+    (tmp_path / CIFAR10_FOLDER).symlink_to(cifar10_folder)
     for folder in (cifar10_folder, tmp_path):
-        names = [path.name for path in data.cifar10_files(folder)]
+        names = [path.name for path in cifar10_files(folder)]
         assert names == [*(f"data_batch_{k}.bin" for k in (1, 2, 3, 4, 5)), "test_batch.bin"]
 
 
@@ -198,25 +220,25 @@ WRONG_CIFAR10 = {
 def test_damaged_cifar10_is_told_with_the_file(tmp_path, change, said):
     path = tmp_path / "data_batch_1.bin"
     path.write_bytes(change(cifar10_file(0)))
-    with pytest.raises(data.DataError) as error:
-        data.read_cifar10(path)
+    with pytest.raises(DataError) as error:
+        read_cifar10(path)
     assert str(error.value).startswith(f"{path} is damaged: {said}; ")
 
 
 def test_missing_cifar10_is_told_and_not_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "download_cifar10", lambda: pytest.fail("downloads"))
-    with pytest.raises(data.DataError, match=r"data_batch_1\.bin is not in .*--data-dir"):
-        data.cifar10(tmp_path)
+    monkeypatch.setattr(cifar10_module, "download_cifar10", lambda: pytest.fail("downloads"))
+    with pytest.raises(DataError, match=r"data_batch_1\.bin is not in .*--data-dir"):
+        cifar10(tmp_path)
     (tmp_path / "data_batch_1.bin").touch()
-    with pytest.raises(data.DataError, match=r"data_batch_2\.bin, .*test_batch\.bin not in"):
-        data.cifar10(tmp_path)
+    with pytest.raises(DataError, match=r"data_batch_2\.bin, .*test_batch\.bin not in"):
+        cifar10(tmp_path)
 
 
 def test_no_network_for_cifar10_is_told_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "CIFAR10_URL", "http://127.0.0.1:9/x.tar.gz")
+    monkeypatch.setattr(cifar10_module, "CIFAR10_URL", "http://127.0.0.1:9/x.tar.gz")
     monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
-    with pytest.raises(data.DataError, match="--data-dir") as error:
-        data.download_cifar10()
+    with pytest.raises(DataError, match="--data-dir") as error:
+        download_cifar10()
     assert "\n" not in str(error.value)
 
 
@@ -225,6 +247,6 @@ def test_a_download_of_other_content_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
     wrong = tmp_path / "wrong.tar.gz"
     wrong.write_bytes(b"not CIFAR-10")
-    monkeypatch.setattr(data, "CIFAR10_URL", wrong.as_uri())
-    with pytest.raises(data.DataError, match="cannot be downloaded"):
-        data.download_cifar10()
+    monkeypatch.setattr(cifar10_module, "CIFAR10_URL", wrong.as_uri())
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        download_cifar10()

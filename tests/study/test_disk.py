@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import pytest
 from processes import Forked, Ledger, numbers, record
 
-from hypergradient.study import StudyError, spec
-from hypergradient.study import execute as engine
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def fill(disk, leaving):
 @pytest.fixture
 def undisturbed(small, tmp_path):
     store = Store(tmp_path / "undisturbed")
-    engine.work(small.runs(), store, None)
+    work(small.runs(), store, None)
     return store
 
 
@@ -57,17 +59,17 @@ def complaint(action):
 @pytest.mark.parametrize("room", [0, 8192, 16384])
 def test_a_full_disk(small, small_disk, undisturbed, room):
     runs, store = small.runs(), Store(small_disk / "out")
-    engine.work(runs[:3], store, None)
+    work(runs[:3], store, None)
     ledger = Ledger(store, runs)
     ledger.look()
     fill(small_disk, room)
-    said = complaint(lambda: engine.execute(runs, store, workers=1))
+    said = complaint(lambda: execute(runs, store, workers=1))
     assert said.startswith(f"cannot write to {store.folder}: No space left on device; ")
     assert said.endswith("put that right, and the same command resumes")
     ledger.look()
     assert len(ledger.before) >= 3
     (small_disk / "filler").unlink()
-    engine.work(runs, store, None)
+    work(runs, store, None)
     ledger.look()
     assert ledger.lost == ledger.repeated == 0
     assert numbers(store, runs) == numbers(undisturbed, runs)
@@ -76,7 +78,7 @@ def test_a_full_disk(small, small_disk, undisturbed, room):
 
 def test_a_full_disk_when_the_tables_are_written(small, study_file, small_disk, command):
     store, path = Store(small_disk / "out"), study_file()
-    engine.work(small.runs(), store, None)
+    work(small.runs(), store, None)
     fill(small_disk, 4096)
     code, _, said = command("report", path, "--out", store.folder)
     assert code == 2
@@ -90,11 +92,11 @@ def test_a_full_disk_when_the_tables_are_written(small, study_file, small_disk, 
 
 def be_limited(study, out, kept, said):
     """Train where no file may grow beyond some size, as under a quota; note what was said."""
-    runs, store = spec.load(study).runs(), Store(out)
-    engine.work(runs[:kept], store, None)
+    runs, store = load_study(study).runs(), Store(out)
+    work(runs[:kept], store, None)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
     try:
-        engine.execute(runs, store, workers=1)
+        execute(runs, store, workers=1)
     except StudyError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         said.write_text(str(error))
@@ -108,7 +110,7 @@ def test_a_file_that_may_not_grow(small, study_file, tmp_path, undisturbed):
     ledger = Ledger(store, runs)
     ledger.look()
     assert len(ledger.before) == 3
-    engine.work(runs, store, None)
+    work(runs, store, None)
     ledger.look()
     assert ledger.lost == ledger.repeated == 0
     assert numbers(store, runs) == numbers(undisturbed, runs)
@@ -119,7 +121,7 @@ def test_a_read_only_folder(small, study_file, tmp_path, command):
     """Nothing can be trained or reported; all can be read."""
     out, path = tmp_path / "out", study_file()
     runs, store = small.runs(), Store(out)
-    engine.work(runs[:3], store, None)
+    work(runs[:3], store, None)
     (store.folder_of(runs[2]) / "status.json").unlink()
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     with mounted("--bind", str(out), str(out)):
@@ -149,7 +151,7 @@ def jumping(seed):
 def be_out_of_time(study, out):
     time.time = jumping(2_000_000_000)
     time.time_ns = lambda: int(time.time() * 1e9)
-    engine.execute(spec.load(study).runs(), Store(out), workers=2, checkpoint_seconds=0.0)
+    execute(load_study(study).runs(), Store(out), workers=2, checkpoint_seconds=0.0)
 
 
 def test_a_clock_that_jumps_backwards(small, study_file, tmp_path, undisturbed):

@@ -9,9 +9,13 @@ import sys
 import pytest
 from processes import finished_at, numbers, record, wait_until
 
-from hypergradient.study import execute as engine
-from hypergradient.study import spec
-from hypergradient.study.store import Claim, Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.run.claim import Claim
+from hypergradient.study.run.execute import Progress, execute
+from hypergradient.study.run.guard import MOST_DEATHS
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
 
@@ -24,20 +28,20 @@ def store(tmp_path):
 @pytest.fixture
 def longer(study_file):
     """Twelve runs of a fraction of a second each."""
-    return spec.load(study_file(epochs=150)).runs()
+    return load_study(study_file(epochs=150)).runs()
 
 
 def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_path):
     runs, seen, alone = small.runs(), [], Store(tmp_path / "alone")
-    engine.execute(runs, store, workers=2, report=seen.append)
-    assert seen[0] == engine.Progress(runs=12, finished=0, epochs=24, trained=0)
-    assert seen[-1] == engine.Progress(runs=12, finished=12, epochs=24, trained=24)
-    engine.work(runs, alone, None)
+    execute(runs, store, workers=2, report=seen.append)
+    assert seen[0] == Progress(runs=12, finished=0, epochs=24, trained=0)
+    assert seen[-1] == Progress(runs=12, finished=12, epochs=24, trained=24)
+    work(runs, alone, None)
     assert numbers(store, runs) == numbers(alone, runs)
     assert len({(run.seed, store.status(run)["init_hash"]) for run in runs}) == 2
     before = finished_at(store, runs)
     assert len(before) == 12
-    engine.execute(runs, store, workers=2)
+    execute(runs, store, workers=2)
     assert finished_at(store, runs) == before
 
 
@@ -45,18 +49,18 @@ def test_killed_workers_are_replaced_and_each_run_is_done(longer, store, tmp_pat
     """Kill -9 the worker twice, in the middle of a run."""
     kills = []
 
-    def kill(now: engine.Progress) -> None:
+    def kill(now: Progress) -> None:
         busy = [run for run in longer if store.epochs_seen(run) and not store.finished(run)]
         if busy and now.finished >= 3 * len(kills) and len(kills) < 2:
             (victim,) = multiprocessing.active_children()
             os.kill(victim.pid, signal.SIGKILL)
             kills.append(victim.pid)
 
-    engine.execute(longer, store, workers=1, report=kill)
+    execute(longer, store, workers=1, report=kill)
     assert len(kills) == 2
     assert store.missing(longer) == []
     undisturbed = Store(tmp_path / "undisturbed")
-    engine.work(longer, undisturbed, None)
+    work(longer, undisturbed, None)
     assert numbers(store, longer) == numbers(undisturbed, longer)
     record("kill -9 of a worker", len(kills), 0, 0, "none: another takes its place")
 
@@ -73,7 +77,7 @@ def test_a_command_that_was_ended_resumes_without_repeating(
     study_file, tmp_path, number, send, code, said
 ):
     path = study_file(epochs=150)
-    runs, store = spec.load(path).runs(), Store(tmp_path / "out")
+    runs, store = load_study(path).runs(), Store(tmp_path / "out")
     command = [*COMMAND, "run", str(path), "--out", str(store.folder), "--workers", "1"]
     with subprocess.Popen(
         command,
@@ -91,7 +95,7 @@ def test_a_command_that_was_ended_resumes_without_repeating(
     assert 2 <= len(before) < len(runs)
     assert complaint.startswith(said.format(len(store.missing(runs))))
     assert len(complaint.splitlines()) == (1 if said else 0)
-    engine.work(runs, store, None)
+    work(runs, store, None)
     assert store.missing(runs) == []
     after = finished_at(store, runs)
     assert {run: after[run] for run in before} == before
@@ -112,7 +116,7 @@ def work_and_log(runs, store, log):
         finish(claim, status)
 
     Claim.finish = noted
-    engine.work(runs, store, None)
+    work(runs, store, None)
 
 
 def test_two_processes_share_a_folder_and_never_do_a_run_twice(longer, store, tmp_path):
@@ -133,20 +137,20 @@ def test_a_crash_is_kept_and_the_others_go_on(small, store):
     folder = store.folder_of(broken)
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").symlink_to(folder / "no" / "such" / "place")
-    engine.work(small.runs(), store, None)
+    work(small.runs(), store, None)
     assert store.status(broken)["state"] == "failed"
     assert "FileNotFoundError" in (folder / "traceback.txt").read_text()
     assert store.missing(small.runs()) == [broken]
     (folder / "metrics.jsonl").unlink()
-    engine.execute(small.runs(), store, workers=1)
+    execute(small.runs(), store, workers=1)
     assert store.missing(small.runs()) == []
 
 
 def test_a_run_that_kills_its_process_each_time_is_given_up(small, store):
     run = small.runs()[0]
     store.folder_of(run).mkdir(parents=True)
-    (store.folder_of(run) / "lock").write_bytes(b"x" * engine.MOST_DEATHS)
-    engine.work([run], store, None)
+    (store.folder_of(run) / "lock").write_bytes(b"x" * MOST_DEATHS)
+    work([run], store, None)
     assert store.status(run)["state"] == "failed"
     assert "killed 3 times" in store.status(run)["error"]
 
@@ -155,5 +159,5 @@ def test_workers_that_cannot_work_end_the_command(small, store):
     run = small.runs()[0]
     store.folder_of(run).mkdir(parents=True)
     (store.folder_of(run) / "run.json").mkdir()  # so that the claim itself fails
-    with pytest.raises(engine.StudyError, match="cannot work"):
-        engine.execute([run], store, workers=1)
+    with pytest.raises(StudyError, match="cannot work"):
+        execute([run], store, workers=1)

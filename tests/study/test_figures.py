@@ -8,20 +8,23 @@ import pytest
 from figure_tables import RATES, epochs_table, runs_table, study_tables
 from matplotlib.figure import Figure
 
-from hypergradient.study import drawing, figures, statistics, statistics_pairs
+from hypergradient.study.figures import style
+from hypergradient.study.figures.curves import draw_curves
+from hypergradient.study.figures.sensitivity import draw_sensitivity
+from hypergradient.study.results import curves, pairs, sensitivity
 
 HOSTILE = r"$\frac{x_{$ <b>&</b> {0} %s"
 
 
 def drawn(runs: pl.DataFrame, epochs: pl.DataFrame) -> tuple[Figure, Figure, pl.DataFrame]:
-    paired = statistics_pairs.pair(runs)
-    ceilings = statistics.ceilings(paired, epochs)
-    table = statistics.sensitivity(paired, "train_loss")
-    finals = statistics.finals(paired, "train_loss")
-    curves = statistics.curves(paired, epochs)
+    paired = pairs.pair(runs)
+    ceilings = curves.ceilings(paired, epochs)
+    table = sensitivity.by_rate(paired, "train_loss")
+    finals = sensitivity.finals(paired, "train_loss")
+    means = curves.over_epochs(paired, epochs)
     return (
-        figures.draw_sensitivity(table, finals, ceilings, "train_loss"),
-        figures.draw_curves(curves, ceilings, "train_loss", "Training loss"),
+        draw_sensitivity(table, finals, ceilings, "train_loss"),
+        draw_curves(means, ceilings, "train_loss", "Training loss"),
         table,
     )
 
@@ -33,7 +36,7 @@ def words(figure: Figure) -> list[str]:
 def test_files_are_written_whole(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables())
     for name, figure in (("one", sensitivity), ("two", curves)):
-        drawing.save(figure, table, tmp_path / "figures", name)
+        style.save(figure, table, tmp_path / "figures", name)
     folder = tmp_path / "figures"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{name}.{suffix}" for name in ("one", "two") for suffix in ("csv", "pdf", "png")
@@ -49,7 +52,7 @@ def test_files_are_written_whole(tmp_path: Path) -> None:
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         figure, _, table = drawn(*study_tables())
-        drawing.save(figure, table, tmp_path / folder, "one")
+        style.save(figure, table, tmp_path / folder, "one")
     for suffix in ("pdf", "png", "csv"):
         one, other = (tmp_path / folder / f"one.{suffix}" for folder in ("a", "b"))
         assert one.read_bytes() == other.read_bytes()
@@ -90,7 +93,7 @@ def test_lines_are_dashed_for_the_base_and_solid_for_hypergradient_descent() -> 
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables((HOSTILE, "_hidden")))
     for number, figure in enumerate((sensitivity, curves)):
-        drawing.save(figure, table, tmp_path, str(number))
+        style.save(figure, table, tmp_path, str(number))
         shown = " ".join(axes.get_ylabel().replace("\n", " ") for axes in figure.axes)
         assert HOSTILE in shown
         assert "_hidden" in shown
@@ -98,12 +101,12 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
 
 def test_no_text_overlaps_or_is_cut_off(tmp_path: Path) -> None:
     sensitivity, curves, table = drawn(*study_tables())
-    shared = drawing.blank((5.5, 2.4))
+    shared = style.blank((5.5, 2.4))
     for axes in shared.subplots(1, 2):
         axes.plot([1, 2])
     shared.supxlabel("A label below both panels", fontsize=7)
     for figure, note in ((sensitivity, ""), (curves, ""), (shared, "a note " * 30)):
-        drawing.save(figure, table, tmp_path, "one", note)
+        style.save(figure, table, tmp_path, "one", note)
         assert_apart(figure)
 
 
@@ -136,7 +139,7 @@ def assert_apart(figure: Figure) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_rate_colours_ascend_in_lightness_and_stand_out(*, dark: bool) -> None:
-    colours = drawing.rate_colours(7, dark=dark)
+    colours = style.rate_colours(7, dark=dark)
     light = [luminance(colour) for colour in colours]
     assert light == sorted(light)
     paper = luminance("#15171a" if dark else "#fcfcfb")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import LineCollection
 
-from hypergradient.study import drawing, figures_heatmap
-from hypergradient.study.statistics_convergence import (
+from hypergradient.study.figures import heatmap, style
+from hypergradient.study.results.convergence import (
     beside_published_steps,
     boundary,
     convergence,
@@ -115,8 +115,8 @@ def test_heat_map_shows_numbers_censored_cells_and_the_boundary(tmp_path: Path) 
     (grid,) = grids(cells)
     assert grid["lrs"] == [1e-3, 1e-2]
     assert grid["betas"] == [1e-4, 1e-2]
-    figure = figures_heatmap.draw_heatmaps([grid])
-    drawing.save(figure, cells, tmp_path, "heatmap", "laptop scale: few")
+    figure = heatmap.draw_heatmaps([grid])
+    style.save(figure, cells, tmp_path, "heatmap", "laptop scale: few")
     axes = figure.axes[0]
     shown = [text.get_text() for text in axes.texts]
     assert sorted(shown) == sorted([">1k", "0/3", "50", ">1k", "1/3", "200", "50", "400"])
@@ -142,7 +142,7 @@ def test_heat_map_shows_numbers_censored_cells_and_the_boundary(tmp_path: Path) 
     ],
 )
 def test_counts_are_abbreviated(count: float, text: str) -> None:
-    assert drawing.count_text(count) == text
+    assert style.count_text(count) == text
 
 
 def published(rows: list[tuple[str, str, float | None, str]]) -> pl.DataFrame:

@@ -8,12 +8,12 @@ import pytest
 from figure_tables import RATES, epochs_table, runs_table, schedules_tables, study_tables
 from scipy import stats
 
-from hypergradient.study import drawing, figures_grid, figures_schedules, statistics
-from hypergradient.study import statistics_best as best
-from hypergradient.study.gallery import shown
-from hypergradient.study.statistics_pairs import lines, pair, scale_label
-from hypergradient.study.statistics_relative import relative_sensitivity, widths
-from hypergradient.study.tables import Tables
+from hypergradient.study.figures import grid, schedules, style
+from hypergradient.study.report.gallery import shown
+from hypergradient.study.results import best, sensitivity, verdicts
+from hypergradient.study.results.pairs import lines, pair, scale_label
+from hypergradient.study.results.relative import relative_sensitivity, widths
+from hypergradient.study.results.statistics import Statistics
 
 
 def test_the_best_configuration_has_the_lowest_mean_over_all_seeds() -> None:
@@ -65,7 +65,7 @@ def test_recommended_is_the_first_setting_and_tuned_the_best() -> None:
         ("recommended", 1e-3, 1e-4, 2),
         ("tuned", 1e-2, 1e-4, 2),
     ]
-    assert shown(Tables(runs, epochs_table(runs)))[0] == "tuning"
+    assert shown(Statistics(runs, epochs_table(runs)))[0] == "tuning"
     # The recommended setting can be the best one.
     again = best.recommended_and_tuned(runs.filter(pl.col("lr") < 5e-3))
     assert sorted(again["schedule"].unique()) == ["recommended", "tuned"]
@@ -89,7 +89,7 @@ def test_the_paired_test_is_students(seed: int) -> None:
     generator = np.random.default_rng(seed)
     ours, theirs = generator.normal(size=(2, 5))
     ours += 0.3 * seed
-    found = best.paired_test(ours - theirs)
+    found = verdicts.paired_test(ours - theirs)
     expected = stats.ttest_rel(ours, theirs)
     assert found["p"] == pytest.approx(expected.pvalue)
     interval = expected.confidence_interval(0.95)
@@ -98,7 +98,7 @@ def test_the_paired_test_is_students(seed: int) -> None:
     worse = "worse" if np.mean(ours) > np.mean(theirs) else "better"
     clear = expected.pvalue < 0.05 and abs(np.mean(ours - theirs)) > np.log10(1.1)
     assert found["verdict"] == (worse if clear else "comparable")
-    other = best.paired_test(theirs - ours)
+    other = verdicts.paired_test(theirs - ours)
     opposite = {"worse": "better", "better": "worse", "comparable": "comparable"}
     assert other["verdict"] == opposite[str(found["verdict"])]
 
@@ -118,11 +118,11 @@ def test_the_paired_test_is_students(seed: int) -> None:
     ],
 )
 def test_verdicts_at_the_limits(differences: list[float], verdict: str) -> None:
-    assert best.paired_test(np.array(differences, float))["verdict"] == verdict
+    assert verdicts.paired_test(np.array(differences, float))["verdict"] == verdict
 
 
 def test_verdicts_pair_by_seed_and_are_tallied() -> None:
-    tables = Tables(*schedules_tables())
+    tables = Statistics(*schedules_tables())
     table = tables.verdicts.filter(metric="train_loss")
     assert dict(table.select("rival", "verdict").rows()) == {
         "constant": "better",
@@ -134,7 +134,7 @@ def test_verdicts_pair_by_seed_and_are_tallied() -> None:
         assert counted == row["settings"] == 1
         ratios = tables.verdicts.filter(metric=row["metric"], rival=row["rival"])["ratio"]
         assert (row["lowest"], row["highest"]) == (ratios.min(), ratios.max())
-    halves = Tables(tables.runs.filter(pl.col("seed") == 0), tables.epochs)
+    halves = Statistics(tables.runs.filter(pl.col("seed") == 0), tables.epochs)
     assert halves.verdicts["verdict"].unique().to_list() == ["undecided"]
 
 
@@ -196,7 +196,7 @@ def test_width_within_ten_percent() -> None:
 def test_frames_of_before_schedules_still_work() -> None:
     runs, epochs = study_tables(("task",))
     new = ["scale", "schedule", "steps_to_target", "max_steps", "censored"]
-    old, now = Tables(runs.drop(new), epochs), Tables(runs, epochs)
+    old, now = Statistics(runs.drop(new), epochs), Statistics(runs, epochs)
     for name in ("chosen", "verdicts", "curves", "best_curves"):
         assert getattr(old, name).equals(getattr(now, name))
     assert not old.has_offline
@@ -207,12 +207,12 @@ def test_offline_schedules_do_not_mix_with_the_constant_rate() -> None:
     runs, _ = schedules_tables()
     assert set(pair(runs)["schedule"]) == {"constant", "hypergradient"}
     assert lines(runs).height == runs.height
-    assert statistics.sensitivity(pair(runs), "train_loss")["runs"].unique().to_list() == [2]
+    assert sensitivity.by_rate(pair(runs), "train_loss")["runs"].unique().to_list() == [2]
 
 
 def test_schedules_are_drawn_apart(tmp_path: Path) -> None:
-    tables = Tables(*schedules_tables())
-    figure = figures_schedules.draw_best(
+    tables = Statistics(*schedules_tables())
+    figure = schedules.draw_best(
         tables.best_curves, tables.best_seeds, tables.ceilings, "train_loss"
     )
     (axes,) = figure.axes
@@ -222,19 +222,19 @@ def test_schedules_are_drawn_apart(tmp_path: Path) -> None:
     thin = [line for line in axes.lines if line.get_linewidth() < 1]
     assert len(thin) == 3 * 2
     assert len(axes.collections) == 3
-    drawing.save(figure, tables.best_curves, tmp_path, "best")
+    style.save(figure, tables.best_curves, tmp_path, "best")
     assert (tmp_path / "best.png").stat().st_size > 5000
 
     table = tables.relative["train_loss"]
-    figure = figures_schedules.draw_relative(table, tables.ceilings, "train_loss")
+    figure = schedules.draw_relative(table, tables.ceilings, "train_loss")
     drawn = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(RATES)]
     assert len({line.get_color() for line in drawn}) == 4
 
 
 def test_the_grid_has_three_rows_and_keeps_tasks_together() -> None:
     runs, epochs = study_tables(("one", "two"))
-    tables = Tables(runs, epochs)
-    figure = figures_grid.draw_grid(tables.curves, tables.ceilings)
+    tables = Statistics(runs, epochs)
+    figure = grid.draw_grid(tables.curves, tables.ceilings)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["SGD\none", "Adam\none", "SGD\ntwo", "Adam\ntwo"]
     labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]

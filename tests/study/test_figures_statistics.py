@@ -7,7 +7,7 @@ import pytest
 from figure_tables import RATES, epochs_table, runs_table, study_tables
 from scipy import stats
 
-from hypergradient.study import statistics, statistics_pairs
+from hypergradient.study.results import curves, pairs, published, sensitivity
 
 
 def sensitivity_of(losses: list[float | None]) -> dict[str, object]:
@@ -19,7 +19,7 @@ def sensitivity_of(losses: list[float | None]) -> dict[str, object]:
             for seed, loss in enumerate(losses)
         ]
     )
-    return statistics.sensitivity(statistics_pairs.pair(runs), "train_loss").row(0, named=True)
+    return sensitivity.by_rate(pairs.pair(runs), "train_loss").row(0, named=True)
 
 
 def test_interval_is_student_t_on_log10() -> None:
@@ -66,14 +66,14 @@ def test_diverged_runs_are_counted_and_have_no_loss(
 
 def test_a_diverged_run_has_no_loss_even_if_its_last_was_finite() -> None:
     runs = runs_table([{"method": "SGD", "lr": 0.1, "loss": 9.0, "status": "diverged"}])
-    paired = statistics_pairs.pair(runs)
-    assert statistics.sensitivity(paired, "train_loss")["mean"].to_list() == [None]
-    assert statistics.finals(paired, "train_loss").is_empty()
+    paired = pairs.pair(runs)
+    assert sensitivity.by_rate(paired, "train_loss")["mean"].to_list() == [None]
+    assert sensitivity.finals(paired, "train_loss").is_empty()
 
 
 def test_failed_runs_are_left_out() -> None:
     runs = runs_table([{"method": "SGD", "lr": 0.1, "loss": 1.0, "status": "failed"}])
-    assert statistics_pairs.pair(runs).is_empty()
+    assert pairs.pair(runs).is_empty()
 
 
 def test_a_loss_of_zero_has_a_place_on_a_log_axis() -> None:
@@ -85,8 +85,8 @@ def test_tables_do_not_depend_on_the_order_of_runs() -> None:
     runs, epochs = study_tables()
     shuffled = runs.sample(fraction=1, shuffle=True, seed=1)
     for compute in (
-        lambda table: statistics.sensitivity(statistics_pairs.pair(table), "train_loss"),
-        lambda table: statistics.curves(statistics_pairs.pair(table), epochs),
+        lambda table: sensitivity.by_rate(pairs.pair(table), "train_loss"),
+        lambda table: curves.over_epochs(pairs.pair(table), epochs),
     ):
         one, other = compute(runs), compute(shuffled)
         exact = pl.selectors.all() - pl.selectors.float()
@@ -104,7 +104,7 @@ def test_a_method_with_several_settings_gets_a_panel_for_each_beside_its_base() 
             {"method": "Adam", "lr": 0.1, "loss": 1.0},
         ]
     )
-    found = statistics_pairs.pair(runs).select("panel", "method").rows()
+    found = pairs.pair(runs).select("panel", "method").rows()
     assert found == [
         ("SGD, β = 0.0001", "SGD"),
         ("SGD, β = 0.0001", "SGD-HD"),
@@ -121,7 +121,7 @@ def test_curves_stop_where_the_first_seed_diverges() -> None:
             {"method": "SGD", "lr": 0.1, "seed": 1, "status": "diverged"},
         ]
     )
-    table = statistics.curves(statistics_pairs.pair(runs), epochs_table(runs))
+    table = curves.over_epochs(pairs.pair(runs), epochs_table(runs))
     assert table["epoch"].to_list() == [0, 1, 2, 3]
     assert table["train_loss"].to_list() == [pytest.approx(2.0), None, None, None]
     assert table["runs"].to_list() == [2] * 4
@@ -132,7 +132,7 @@ def test_curves_are_means_over_seeds() -> None:
     runs = runs_table(
         [{"method": "SGD", "lr": 0.1, "seed": seed, "loss": 0.2 * 4**seed} for seed in range(2)]
     )
-    table = statistics.curves(statistics_pairs.pair(runs), epochs_table(runs))
+    table = curves.over_epochs(pairs.pair(runs), epochs_table(runs))
     assert table["train_loss"][-1] == pytest.approx(0.4)
     assert table["lr_mean"].to_list() == pytest.approx([0.1] * 4)
 
@@ -150,23 +150,23 @@ def test_curves_are_means_over_seeds() -> None:
     ],
 )
 def test_width(losses: list[float | None], limit: float, decades: float) -> None:
-    assert statistics.width(RATES, losses, limit) == pytest.approx(decades)
+    assert sensitivity.width(RATES, losses, limit) == pytest.approx(decades)
 
 
 def test_width_grows_with_the_limit_and_not_with_the_unit_of_the_loss() -> None:
     losses = [3.0, 0.4, 0.1, 0.7, 5.0]
     rates = [10.0**power for power in range(5)]
-    widths = [statistics.width(rates, losses, limit) for limit in (0.05, 0.1, 0.2, 1.0, 9.0)]
+    widths = [sensitivity.width(rates, losses, limit) for limit in (0.05, 0.1, 0.2, 1.0, 9.0)]
     assert widths == sorted(widths)
     assert widths[0] == 0
     assert widths[-1] == pytest.approx(4)
-    scaled = statistics.width(rates, [7 * loss for loss in losses], 7 * 0.2)
+    scaled = sensitivity.width(rates, [7 * loss for loss in losses], 7 * 0.2)
     assert scaled == pytest.approx(widths[2])
 
 
 def test_summary_measures_each_method_by_the_best_of_its_base() -> None:
     runs, _ = study_tables(("task",))
-    table = statistics.summary(statistics.sensitivity(statistics_pairs.pair(runs), "train_loss"))
+    table = sensitivity.summary(sensitivity.by_rate(pairs.pair(runs), "train_loss"))
     rows = {row["method"]: row for row in table.iter_rows(named=True)}
     sgd, sgd_hd, adam = rows["SGD"], rows["SGD-HD"], rows["Adam"]
     # SGD's loss at 0.1 is its lowest, but two of three seeds diverged there.
@@ -187,9 +187,7 @@ def test_summary_without_a_base_or_a_range_claims_no_width() -> None:
     )
     single = runs_table([{"method": "SGD", "lr": 0.1, "loss": 1.0}])
     for runs in (alone, single):
-        table = statistics.summary(
-            statistics.sensitivity(statistics_pairs.pair(runs), "train_loss")
-        )
+        table = sensitivity.summary(sensitivity.by_rate(pairs.pair(runs), "train_loss"))
         assert table["width"].to_list() == [None]
         assert table["best"].to_list() == [pytest.approx(1.0)]
 
@@ -202,7 +200,7 @@ def test_published_numbers_are_joined_by_setting_and_epoch() -> None:
             {"method": "SGD-HD", "lr": 1e-3, "loss": 9.0, "hypergrad_lr": 1e-5},
         ]
     )
-    published = pl.DataFrame(
+    theirs = pl.DataFrame(
         [
             {"method": method, "lr0": 1e-3, "hypergrad_lr": 1e-3, "epoch": epoch}
             | {"train_loss": 0.5, "valid_loss": 1.0, "mean_lr": 1e-3}
@@ -210,7 +208,7 @@ def test_published_numbers_are_joined_by_setting_and_epoch() -> None:
             for epoch in (3, 100)
         ]
     )
-    table = statistics.beside_published(runs, epochs_table(runs), published)
+    table = published.beside_published(runs, epochs_table(runs), theirs)
     assert table.select("method", "metric", "epoch").rows() == [
         ("SGD", "train_loss", 3),
         ("SGD-HD", "train_loss", 3),
@@ -231,5 +229,5 @@ def test_axes_end_where_no_run_had_exploded_yet():
             "lr_mean": [0.1, 0.2, 0.1, 1e20],
         }
     )
-    row = statistics.ceilings(paired, epochs).row(0, named=True)
+    row = curves.ceilings(paired, epochs).row(0, named=True)
     assert row == {"task": "t", "train_loss": 20.0, "valid_loss": 30.0, "lr_mean": 2.0}

@@ -10,9 +10,9 @@ import pytest
 from figure_tables import Declared, epochs_table, runs_table
 from scipy import stats
 
-from hypergradient.study import statistics_untuned as untuned
-from hypergradient.study.report import write_report
-from hypergradient.study.tables import Tables, Untuned
+from hypergradient.study.report.page import write_report
+from hypergradient.study.results import untuned
+from hypergradient.study.results.statistics import Statistics, UntunedStatistics
 
 TASKS, SELECTION, SEEDS = ("a", "b", "c"), ("a",), (0, 1, 2)
 METHODS = {
@@ -95,7 +95,7 @@ def slow(runs: pl.DataFrame, measure: str) -> dict[tuple[str, str], dict[object,
 @pytest.mark.parametrize("measure", untuned.MEASURES)
 @pytest.mark.parametrize("method", BASE)
 def test_scores_equal_an_obvious_loop(tables, measure: str, method: str) -> None:
-    own, found = Untuned.of(*tables, SELECTION), slow(tables[0], measure)
+    own, found = UntunedStatistics.of(*tables, SELECTION), slow(tables[0], measure)
     line = method.rpartition(":")[2]
     for name, tasks in (("selection", SELECTION), ("claim", TASKS[1:])):
         (row,) = own.scores.filter(set=name, measure=measure, line=line).to_dicts()
@@ -128,7 +128,7 @@ def test_scores_equal_an_obvious_loop(tables, measure: str, method: str) -> None
 
 
 def test_the_best_tuned_run_has_the_ratio_one(tables) -> None:
-    own = Untuned.of(*tables, SELECTION)
+    own = UntunedStatistics.of(*tables, SELECTION)
     assert own.cells.filter("tuned")["line"].unique().to_list() == ["SGDN, constant"]  # has all
     losses = untuned.losses(*tables)
     best = untuned.best_tuned(losses)
@@ -159,12 +159,12 @@ def test_a_method_is_compared_with_its_base(method: str, base: str) -> None:
 
 def test_a_stack_s_time_is_no_time_of_a_step(tables) -> None:
     runs, epochs = tables
-    alone = Untuned.of(runs, epochs, SELECTION).scores
+    alone = UntunedStatistics.of(runs, epochs, SELECTION).scores
     assert alone["step"].to_list() == pytest.approx([1.0] * alone.height)  # a second an epoch, all
     stacked = runs.with_columns(
         engine=pl.when(pl.col("method") == "Adam").then(pl.lit("stacked")).otherwise("engine")
     )
-    scores = Untuned.of(stacked, epochs, SELECTION).scores
+    scores = UntunedStatistics.of(stacked, epochs, SELECTION).scores
     assert scores.filter(base="Adam")["step"].is_null().all()
     assert scores.filter(base="SGDN")["step"].is_not_null().all()
 
@@ -183,7 +183,7 @@ def test_the_report_has_the_tables_and_the_pictures(tables, tmp_path: Path) -> N
                 assert (tmp_path / "figures" / f"{name}_{measure}.{suffix}").stat().st_size
     assert page.count('class="picture" src="data:image/png;base64,') == 2 * len(untuned.PICTURED)
     (row,) = (
-        Tables(*tables, None, SELECTION)
+        Statistics(*tables, None, SELECTION)
         .untuned.scores.filter(set="claim", measure="train_loss_final", line="Prodigy")
         .to_dicts()
     )

@@ -22,13 +22,16 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from test_cli import COMMAND
 
-from hypergradient.study import StudyError, cli, data, spec
-from hypergradient.study import execute as engine
-from hypergradient.study import plan as planning
-from hypergradient.study.grids import MOST_RUNS
+from hypergradient.study import cli
+from hypergradient.study.declare.grid import MOST_RUNS
+from hypergradient.study.declare.load import built_in_studies, load_study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.run import execute as execution
+from hypergradient.study.run import plan as planning
+from hypergradient.study.tasks.data.load import ENVIRONMENT_VARIABLE, load_data
 from thorough import thorough
 
-STUDIES = [path.read_text(encoding="utf-8") for path in spec.built_in().values()]
+STUDIES = [path.read_text(encoding="utf-8") for path in built_in_studies().values()]
 COMMANDS = ["list", "plan", "run", "status", "report", "clean", "landscape", "demo", "walk", ""]
 OPTIONS = ["--scale", "--data-dir", "--out", "--workers", "--steps", "--start", "--box"]
 OPTIONS += ["--methods", "--yes", "--help", "--version", "-x", "--"]
@@ -138,7 +141,7 @@ def test_any_study_file_is_read_or_refused_in_lines(tmp_path_factory: Any, conte
     path = tmp_path_factory.getbasetemp() / "fuzz.toml"
     path.write_bytes(content)
     try:
-        study = spec.load(path)
+        study = load_study(path)
     except StudyError as error:
         told = str(error)
         event("refused")
@@ -167,7 +170,7 @@ arguments = st.lists(
 def nothing_heavy() -> Iterator[None]:
     """No training, no descent, and probes of one step."""
     with (
-        mock.patch.object(engine, "execute"),
+        mock.patch.object(execution, "execute"),
         mock.patch.object(planning, "PROBE_SECONDS", 0.0),
         mock.patch("hypergradient.study.landscape.lab.explore"),
         mock.patch("hypergradient.study.landscape.lab.write", return_value="page"),
@@ -196,14 +199,14 @@ def test_any_command_line_is_answered(
 def call(folder: Path, line: list[str]) -> tuple[int, str]:
     """The exit code and complaint of a command line in this process; no terminal to ask."""
     out, err = io.StringIO(), io.StringIO()
-    data.load.cache_clear()
+    load_data.cache_clear()
     with (
         contextlib.chdir(folder),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", ["hypergradient", *line]),
         mock.patch.object(sys, "stdin", io.StringIO()),
-        mock.patch.dict("os.environ", {data.ENVIRONMENT_VARIABLE: str(folder / "empty")}),
+        mock.patch.dict("os.environ", {ENVIRONMENT_VARIABLE: str(folder / "empty")}),
         pytest.raises(SystemExit) as end,
     ):
         cli.main()

@@ -3,13 +3,14 @@
 import polars as pl
 from figure_tables import epochs_table, heatmap_runs, runs_table, schedules_tables
 
-from hypergradient.study import headline, statistics, statistics_pairs
-from hypergradient.study.tables import Tables
+from hypergradient.study.report import headline
+from hypergradient.study.results import pairs, sensitivity
+from hypergradient.study.results.statistics import Statistics
 
 
 def said(runs: pl.DataFrame) -> list[str]:
     return headline.losses(
-        statistics.summary(statistics.sensitivity(statistics_pairs.pair(runs), "train_loss")), runs
+        sensitivity.summary(sensitivity.by_rate(pairs.pair(runs), "train_loss")), runs
     )
 
 
@@ -62,7 +63,7 @@ def test_headline_with_a_single_rate_compares_losses() -> None:
 
 def test_headline_of_a_heat_map_counts_its_cells() -> None:
     runs = heatmap_runs()
-    first, second, third = headline.headline(Tables(runs, epochs_table(runs)), ["heatmap"])
+    first, second, third = headline.headline(Statistics(runs, epochs_table(runs)), ["heatmap"])
     assert first.endswith("from the same α₀ in 2 of 4 (SGD) pairs of α₀ and β.")
     assert second == (
         "The target was reached by 3 of 6 runs with a constant rate and by 10 of 12 with "
@@ -73,7 +74,7 @@ def test_headline_of_a_heat_map_counts_its_cells() -> None:
 
 def test_headline_of_schedules_counts_verdicts_and_widths() -> None:
     verdicts, widths, diverged = headline.headline(
-        Tables(*schedules_tables()), ["best", "relative"]
+        Statistics(*schedules_tables()), ["best", "relative"]
     )
     assert verdicts == (
         "Each at its best, hypergradient descent’s final training loss is against a constant rate "
@@ -100,5 +101,5 @@ def test_headline_of_tuning_compares_the_first_setting_with_the_best() -> None:
             for lr, loss in ((0.1, 0.5 * factor), (1.0, 0.5))
         ]
     )
-    told = headline.headline(Tables(runs, epochs_table(runs)), ["tuning"])
+    told = headline.headline(Statistics(runs, epochs_table(runs)), ["tuning"])
     assert told[0] == "As recommended, the final training loss is 2 (SGD-HD) times that as tuned."

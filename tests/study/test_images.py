@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 import torch
 
-from hypergradient.study import models, tasks
-from hypergradient.study.augment import CROP_PADDING, flip_and_crop
+from hypergradient.study.tasks.augment import CROP_PADDING, flip_and_crop
+from hypergradient.study.tasks.models import published
+from hypergradient.study.tasks.registry import find_task
 
 
 def images(count=200):
@@ -69,7 +70,7 @@ VGG16_CONVOLUTIONS += [(256, 512)] + 5 * [(512, 512)]
 
 
 def test_vgg16_has_the_layers_of_its_source():
-    model = models.vgg16()
+    model = published.vgg16()
     expected = sum(9 * a * b + b + 2 * b for a, b in VGG16_CONVOLUTIONS)
     expected += 512 * 512 + 512 + 2 * 512 + 512 * 10 + 10
     assert parameters(model) == expected
@@ -80,13 +81,13 @@ def test_vgg16_has_the_layers_of_its_source():
 
 
 def test_resnet18_has_its_well_known_size():
-    assert parameters(models.resnet18()) == 11_173_962  # of its CIFAR variant with short cuts
+    assert parameters(published.resnet18()) == 11_173_962  # of its CIFAR variant with short cuts
 
 
 @pytest.mark.parametrize("network", ["vgg16", "resnet18"])
 def test_narrow_networks_have_the_same_layers_with_an_eighth_of_the_channels(network):
     wide, narrow = (
-        [*tasks.find(f"cifar10-{network}{narrow}").model(0).parameters()]
+        [*find_task(f"cifar10-{network}{narrow}").model(0).parameters()]
         for narrow in ("", "-narrow")
     )
     assert len(wide) == len(narrow)
@@ -98,7 +99,12 @@ def test_narrow_networks_have_the_same_layers_with_an_eighth_of_the_channels(net
 
 @pytest.mark.parametrize(
     "build",
-    [models.vgg16, models.resnet18, partial(models.vgg16, 10, 8), partial(models.resnet18, 10, 8)],
+    [
+        published.vgg16,
+        published.resnet18,
+        partial(published.vgg16, 10, 8),
+        partial(published.resnet18, 10, 8),
+    ],
 )
 def test_image_models_map_images_to_logits_and_learn_in_all_layers(build):
     torch.manual_seed(0)

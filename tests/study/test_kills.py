@@ -12,19 +12,23 @@ from pathlib import Path
 import pytest
 from processes import Forked, Ledger, numbers, record, wait_until
 
-from hypergradient.study import execute as engine
-from hypergradient.study import spec
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.run import train_runs
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.guard import MOST_DEATHS
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 
 CHECKPOINT_SECONDS = 0.1
 COMMAND = """
 import sys
 from pathlib import Path
-from hypergradient.study import execute, spec
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.store import Store
 if __name__ == "__main__":
-    runs = spec.load(Path(sys.argv[1])).runs()
-    execute.execute(runs, Store(Path(sys.argv[2])), workers=2, checkpoint_seconds=0.1)
+    runs = load_study(Path(sys.argv[1])).runs()
+    execute(runs, Store(Path(sys.argv[2])), workers=2, checkpoint_seconds=0.1)
 """
 
 
@@ -36,8 +40,8 @@ def start(study, out):
 
 
 def be_command(study, out):
-    runs = spec.load(Path(study)).runs()
-    engine.execute(runs, Store(out), workers=2, checkpoint_seconds=CHECKPOINT_SECONDS)
+    runs = load_study(Path(study)).runs()
+    execute(runs, Store(out), workers=2, checkpoint_seconds=CHECKPOINT_SECONDS)
 
 
 def fork(study, out):
@@ -53,7 +57,7 @@ def workers_of(pid):
 
 def kill_at_random(start, study, out, kills, chance, delay):
     """Run a study, killing all, the command or a worker, and count what came of it."""
-    store, runs = Store(out), spec.load(study).runs()
+    store, runs = Store(out), load_study(study).runs()
     ledger = Ledger(store, runs)
     counts = dict.fromkeys(["all", "command", "worker"], 0)
     commands = checkpoints = 0
@@ -109,8 +113,8 @@ def test_killed_at_random_moments(study_file, tmp_path):
     counts, checkpoints = kill_at_random(start, study, out, 3, random.Random(0), 0.3)  # noqa: S311
     assert sum(counts.values()) == 3
     assert checkpoints > 0
-    runs, undisturbed = spec.load(study).runs(), Store(tmp_path / "undisturbed")
-    engine.work(runs, undisturbed, None)
+    runs, undisturbed = load_study(study).runs(), Store(tmp_path / "undisturbed")
+    work(runs, undisturbed, None)
     assert numbers(Store(out), runs) == numbers(undisturbed, runs)
     record_kills(counts)
 
@@ -118,8 +122,8 @@ def test_killed_at_random_moments(study_file, tmp_path):
 def test_killed_forty_times(study_file, tmp_path):
     """The same study in folder after folder, until there have been that many kills."""
     study, chance, kills = study_file(epochs=60), random.Random(1), 0  # noqa: S311
-    runs, undisturbed = spec.load(study).runs(), Store(tmp_path / "undisturbed")
-    engine.work(runs, undisturbed, None)
+    runs, undisturbed = load_study(study).runs(), Store(tmp_path / "undisturbed")
+    work(runs, undisturbed, None)
     for attempt in count():
         out = tmp_path / f"out{attempt}"
         counts, _ = kill_at_random(fork, study, out, 40 - kills, chance, 0.1)
@@ -137,9 +141,9 @@ class Stop(BaseException):
 
 def test_a_damaged_checkpoint_costs_time_and_no_more(study_file, tmp_path, monkeypatch):
     """Truncated anywhere the run starts anew; whole, it goes on; its numbers are the same."""
-    (run, *_), store = spec.load(study_file(epochs=20)).runs(), Store(tmp_path / "out")
+    (run, *_), store = load_study(study_file(epochs=20)).runs(), Store(tmp_path / "out")
     undisturbed = Store(tmp_path / "undisturbed")
-    engine.work([run], undisturbed, None)
+    work([run], undisturbed, None)
     place = store.folder_of(run) / "checkpoint.pt"
 
     def stop():
@@ -147,15 +151,15 @@ def test_a_damaged_checkpoint_costs_time_and_no_more(study_file, tmp_path, monke
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "leave_if_alone", stop)
+        patch.setattr(train_runs, "leave_if_alone", stop)
         with pytest.raises(Stop):
-            engine.work([run], store, None, checkpoint_seconds=0.0)
+            work([run], store, None, checkpoint_seconds=0.0)
     kept = place.read_bytes()
     for size in (*range(0, len(kept), len(kept) // 4), len(kept)):
         place.write_bytes(kept[:size])
         metrics = store.folder_of(run) / "metrics.jsonl"
         metrics.write_bytes(metrics.read_bytes()[: 100 * size // len(kept)])
-        engine.work([run], store, None)
+        work([run], store, None)
         assert numbers(store, [run]) == numbers(undisturbed, [run])
         assert not place.exists()
         (store.folder_of(run) / "status.json").unlink()
@@ -166,8 +170,8 @@ def test_a_checkpoint_forgives_the_deaths_before_it(small, tmp_path):
     store, run = Store(tmp_path), small.runs()[0]
     with store.claim(run) as claim:
         assert claim.deaths == 0
-    (store.folder_of(run) / "lock").write_bytes(b"x" * (engine.MOST_DEATHS - 1))
+    (store.folder_of(run) / "lock").write_bytes(b"x" * (MOST_DEATHS - 1))
     with store.claim(run) as claim:
-        assert claim.deaths == engine.MOST_DEATHS - 1
+        assert claim.deaths == MOST_DEATHS - 1
         claim.got_further()
         assert (store.folder_of(run) / "lock").stat().st_size == 1

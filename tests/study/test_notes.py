@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hypergradient import SGDHD
-from hypergradient.study import notes
-from hypergradient.study.notes import Notes
+from hypergradient.study.train import metrics as notes
+from hypergradient.study.train.metrics import MetricBuffer
 
 STEPS, BATCH = 7, 5
 KINDS = {
@@ -43,7 +43,7 @@ def test_notes_are_of_what_was_seen(kind, granularity, limits, monkeypatch):
     monkeypatch.setattr(notes, "MOST_STEPS", limits[0])
     monkeypatch.setattr(notes, "MOST_NUMBERS", limits[1])
     targets, steps = steps_of(kind, granularity)
-    kept, losses, rates, answers = Notes(STEPS, targets), [], [], []
+    kept, losses, rates, answers = MetricBuffer(STEPS, targets), [], [], []
     for made, (loss, outputs, optimizer) in enumerate(steps, 1):
         kept.add(loss, outputs, optimizer)
         summary = optimizer.lr_summary()
@@ -54,19 +54,19 @@ def test_notes_are_of_what_was_seen(kind, granularity, limits, monkeypatch):
             file = io.BytesIO()
             torch.save(kept.state(), file)
             file.seek(0)
-            kept = Notes(STEPS, targets)
+            kept = MetricBuffer(STEPS, targets)
             kept.restore(torch.load(file), made, made * BATCH)
     assert kept.losses.tolist() == losses
     assert kept.rates[:, 1:].tolist() == torch.tensor(rates).tolist()
     between = (kept.rates[:, 1] <= kept.rates[:, 0]) & (kept.rates[:, 0] <= kept.rates[:, 2])
     assert between.all()
-    assert kept.answers.tolist() == answers
-    assert not any(t.requires_grad for t in (kept.losses, kept.rates, kept.answers))
+    assert kept.predictions.tolist() == answers
+    assert not any(t.requires_grad for t in (kept.losses, kept.rates, kept.predictions))
 
 
 def test_rates_no_float32_can_hold_are_noted_as_infinite():
     p = torch.zeros(1, requires_grad=True)
-    kept = Notes(1, torch.zeros(1))
+    kept = MetricBuffer(1, torch.zeros(1))
     kept.add(torch.zeros(()), torch.zeros(1), torch.optim.SGD([p], lr=1e39))
     assert kept.rates.tolist() == [[torch.inf] * 3]
 
@@ -74,7 +74,7 @@ def test_rates_no_float32_can_hold_are_noted_as_infinite():
 @pytest.mark.parametrize("of_model", ["the last of many", "a bias"])
 def test_outputs_that_are_views_hold_no_memory_and_stay_as_they_were(of_model):
     targets, bias = torch.tensor([1, 1, 0, 0]), torch.zeros(2)
-    kept, optimizer = Notes(2, targets), torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    kept, optimizer = MetricBuffer(2, targets), torch.optim.SGD([torch.zeros(1)], lr=0.1)
     for best in (1, 0):
         if of_model == "a bias":
             bias.copy_(torch.eye(2)[best])  # the same memory again
@@ -82,6 +82,6 @@ def test_outputs_that_are_views_hold_no_memory_and_stay_as_they_were(of_model):
         else:
             outputs = torch.eye(2)[best].expand(2, 1000, 2).clone()[:, -1]
         kept.add(torch.zeros(()), outputs, optimizer)
-    held = sum(outputs.untyped_storage().nbytes() for *_, outputs in kept._aside)
+    held = sum(outputs.untyped_storage().nbytes() for *_, outputs in kept._pending)
     assert held <= 2 * 4 * 4
-    assert kept.answers.tolist() == targets.tolist()
+    assert kept.predictions.tolist() == targets.tolist()

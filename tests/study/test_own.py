@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from hypergradient.study import StudyError, references, spec, store
-from hypergradient.study import execute as engine
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.declare.study import Study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.import_by_name import import_object, source_hash
+from hypergradient.study.run.execute import execute
+from hypergradient.study.run.store import Store
 
 OWN = """
 import numpy as np
 import torch
 
-from hypergradient.study.data import Data
-from hypergradient.study.tasks import Task
+from hypergradient.study import Data, Task
 
 
 def load(folder):
@@ -71,21 +74,21 @@ def folder(tmp_path, monkeypatch):
 
 def forget():
     """A new process has none of these."""
-    references.load.cache_clear()
-    references.source_hash.cache_clear()
+    import_object.cache_clear()
+    source_hash.cache_clear()
     for name in [name for name in sys.modules if name == "own" or name.startswith("own_")]:
         del sys.modules[name]
 
 
-def load(folder: Path, text: str = STUDY) -> spec.Study:
+def load(folder: Path, text: str = STUDY) -> Study:
     (folder / "study.toml").write_text(text)
-    return spec.load(folder / "study.toml")
+    return load_study(folder / "study.toml")
 
 
 def test_own_tasks_and_methods_are_trained_in_worker_processes(folder):
-    runs, results = load(folder).runs(), store.Store(folder / "results")
+    runs, results = load(folder).runs(), Store(folder / "results")
     assert len(runs) == 2 * 5 * 2
-    engine.execute(runs, results, workers=1)
+    execute(runs, results, workers=1)
     assert {results.status(run)["state"] for run in runs} == {"done"}
     same = [run for run in runs if run.method.endswith(":Sign") and run.schedule == "constant"]
     by_place = [

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from hypergradient.study import StudyError, cli, methods, peers, tasks, train
-from hypergradient.study.spec import Run
+from hypergradient.study import cli
+from hypergradient.study.declare.run import Run
+from hypergradient.study.errors import StudyError
+from hypergradient.study.methods import baselines
+from hypergradient.study.methods.modes import step_function
+from hypergradient.study.methods.registry import find_method
+from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.session import do_nothing
+from hypergradient.study.train.training import Training, train
 
 PACKAGES = {
     "Prodigy": "prodigyopt",
@@ -51,9 +59,9 @@ def numbers(records):
 @pytest.mark.parametrize("method", PACKAGES)
 def test_a_peer_trains_from_its_start_and_goes_on_to_the_bit(method):
     have(method)
-    assert methods.find(method).problem({"lr": 1e-4}) is None
+    assert find_method(method).problem({"lr": 1e-4}) is None
     run, kept = make(method, lr=1e-3 if method == "MoMo" else 1e-2), []  # none's default
-    dataset = tasks.find(run.task).load()
+    dataset = find_task(run.task).load()
 
     def keep(training):
         if training.step == 5:
@@ -61,21 +69,21 @@ def test_a_peer_trains_from_its_start_and_goes_on_to_the_bit(method):
             torch.save(training.state(), file)
             kept.append(file.getvalue())
 
-    whole = numbers(train.train(run, train.initial_model(run), dataset, after_step=keep))
+    whole = numbers(train(run, initial_model(run), dataset, after_step=keep))
     saved = torch.load(io.BytesIO(kept[0]), weights_only=True)
-    rest = numbers(train.train(run, train.initial_model(run), dataset, saved=saved))
+    rest = numbers(train(run, initial_model(run), dataset, saved=saved))
     assert rest == whole[-len(rest) :]
     assert whole[-1][1] < whole[0][1]
-    assert whole != numbers(train.train(make(method), train.initial_model(run), dataset))
+    assert whole != numbers(train(make(method), initial_model(run), dataset))
 
 
 def test_a_package_that_is_not_there_is_named_before_work_starts(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(peers, "import_module", missing)
+    monkeypatch.setattr(baselines, "import_module", missing)
     for method, package in PACKAGES.items():
-        assert methods.find(method).problem({"lr": 1e-4}) is None  # a study can be read
+        assert find_method(method).problem({"lr": 1e-4}) is None  # a study can be read
         with pytest.raises(StudyError, match=rf"'{package}'.*hypergradient\[bench\]"):
             cli.check_needs([make(method)], None)
 
@@ -83,7 +91,7 @@ def test_a_package_that_is_not_there_is_named_before_work_starts(monkeypatch):
 def test_dog_is_evaluated_at_the_average_of_its_iterates():
     have("DoG")
     p = nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimizer = peers.dog([p], lr=0.1)
+    optimizer = baselines.dog([p], lr=0.1)
     average = p.detach().clone()
     for t in range(1, 8):
         optimizer.zero_grad()
@@ -109,15 +117,15 @@ class Asks(torch.optim.SGD):
 
 def test_a_step_that_asks_for_the_loss_gets_the_minibatch_s():
     run = make("SGD", lr=0.1)
-    dataset = tasks.find(run.task).load()
-    training = train.Training(run, train.initial_model(run), dataset)
+    dataset = find_task(run.task).load()
+    training = Training(run, initial_model(run), dataset)
     training.optimizer = Asks(training.model.parameters(), lr=0.1)
-    training.advance = methods.stepper(training.optimizer)
+    training.advance = step_function(training.optimizer)
     for _ in range(3):
         training.make_step()
     seen = torch.stack(training.optimizer.seen)
     assert not seen.requires_grad
-    assert torch.equal(seen, training.notes.losses)
+    assert torch.equal(seen, training.metrics.losses)
 
 
 class Away(torch.optim.SGD):
@@ -137,25 +145,25 @@ class Away(torch.optim.SGD):
 
 def test_evaluation_is_of_the_weights_that_an_optimizer_puts_there():
     run = make("SGD", "digits-logreg", lr=0.1)
-    dataset = tasks.find(run.task).load()
+    dataset = find_task(run.task).load()
     model = nn.Linear(64, 10, bias=False)
-    training = train.Training(run, model, dataset)
+    training = Training(run, model, dataset)
     training.optimizer = Away(model.parameters(), lr=0.1)
-    training.advance = methods.stepper(training.optimizer)
+    training.advance = step_function(training.optimizer)
     records = []
     for epoch in (1, 2):
         training.begin_epoch(epoch)
-        records.append(training.finish_epoch(train.nothing))
+        records.append(training.finish_epoch(do_nothing))
         assert not model.weight.any()
     assert [r.train_loss for r in records] == pytest.approx([np.log(10)] * 2)
-    assert training.notes.losses[-1] < np.log(10)  # it trains what it has learned
+    assert training.metrics.losses[-1] < np.log(10)  # it trains what it has learned
 
 
 def test_batch_norms_are_told_of_the_weights_that_are_evaluated():
     run = make("SGD", "digits-logreg", lr=0.1)
-    dataset = tasks.find(run.task).load()
+    dataset = find_task(run.task).load()
     model = nn.Sequential(nn.BatchNorm1d(64, momentum=None), nn.Dropout(), nn.Linear(64, 10))
-    training = train.Training(run, model, dataset)
+    training = Training(run, model, dataset)
     training.refresh_norms()
     batches = torch.split(training.train_x, 64)
     expected = torch.stack([batch.mean(0) for batch in batches]).mean(0)

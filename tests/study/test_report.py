@@ -19,7 +19,7 @@ from figure_tables import (
 )
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from hypergradient.study.report import write_report
+from hypergradient.study.report.page import write_report
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from hypergradient.study import train
-from hypergradient.study.data import Data
-from hypergradient.study.schedules import SCHEDULES
-from hypergradient.study.spec import Run, Until
-from hypergradient.study.tasks import TASKS, Task
+from hypergradient.study.declare.run import Run, Until
+from hypergradient.study.methods.schedules import SCHEDULES
+from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import TASKS, Task
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.training import Training, train
 
 
 class Stop(Exception):  # noqa: N818
@@ -34,8 +35,8 @@ def numbers(records):
 
 
 def whole(run):
-    model = train.initial_model(run)
-    return numbers(train.train(run, model, TASKS[run.task].load())), model.state_dict()
+    model = initial_model(run)
+    return numbers(train(run, model, TASKS[run.task].load())), model.state_dict()
 
 
 def interrupted(run, at):
@@ -49,12 +50,12 @@ def interrupted(run, at):
 
     data, records = TASKS[run.task].load(), []
     with suppress(Stop):
-        for record in train.train(run, train.initial_model(run), data, after_step=stop):
+        for record in train(run, initial_model(run), data, after_step=stop):
             records.append(record)  # noqa: PERF402  (those before the stop count)
     assert kept.tell()
     kept.seek(0)
-    saved, model = torch.load(kept, weights_only=True), train.initial_model(run)
-    records += train.train(run, model, data, saved=saved)
+    saved, model = torch.load(kept, weights_only=True), initial_model(run)
+    records += train(run, model, data, saved=saved)
     return numbers(records), model.state_dict()
 
 
@@ -110,7 +111,7 @@ def _tiny_images(monkeypatch):
     data = Data(pixels, classes, pixels, classes)
     task = Task(lambda _: data, model, augmentation="flip-and-crop")
     monkeypatch.setitem(TASKS, "digits-logreg", task)
-    monkeypatch.setattr("hypergradient.study.tasks.identity", lambda _: {})
+    monkeypatch.setattr("hypergradient.study.declare.run.task_identity", lambda _: {})
 
 
 @pytest.mark.usefixtures("_tiny_images")
@@ -144,3 +145,13 @@ def test_a_run_until_a_loss_goes_on():
     assert 1 < reached < 14
     for at in range(1, reached):
         assert_same(interrupted(run, at), undisturbed)
+
+
+def test_checkpoints_have_the_keys_of_earlier_versions():
+    """A run that another version began must go on: what a checkpoint calls things is a format."""
+    run = make("SGD")
+    training = Training(run, initial_model(run), TASKS[run.task].load())
+    assert training.state().keys() == {
+        *("model", "optimizer", "schedule", "augmentation", "dropout", "epoch", "made"),
+        *("target_step", "losses", "rates", "answers", "seconds"),
+    }

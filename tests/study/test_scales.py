@@ -1,16 +1,18 @@
-"""Scales, zips, schedules and roles: what a study's file can say, and what is wrong with it."""
+"""Scales, zips and schedules: what a study's file can say, and what is wrong with it."""
 
 import pytest
 
-from hypergradient.study import StudyError, analyse, spec
-from hypergradient.study import execute as engine
-from hypergradient.study.store import Store
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.errors import StudyError
+from hypergradient.study.results.collect import collect
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
+from hypergradient.study.tasks.registry import find_task
 
 STUDY = """
 title = "Scaled"
 tasks = ["digits-logreg", "digits-mlp"]
 batch_size = 64
-roles = { lr = "nuisance" }
 
 [scale.paper]
 epochs = 9
@@ -45,7 +47,7 @@ zip = { lr = [0.1, 0.01, 0.001], hypergrad_lr = [1e-3, 1e-4, 1e-5] }
 def load(tmp_path):
     def write_and_load(text=STUDY, scale=None):
         (tmp_path / "scaled.toml").write_text(text, encoding="utf-8")
-        return spec.load(tmp_path / "scaled.toml", scale)
+        return load_study(tmp_path / "scaled.toml", scale)
 
     return write_and_load
 
@@ -59,11 +61,6 @@ def test_paper_scale_is_every_combination(load):
     pairs = {(r.hyper["lr"], r.hyper["hypergrad_lr"]) for r in runs if r.method == "SGD-HD"}
     assert pairs == {(0.1, 1e-3), (0.01, 1e-4), (0.001, 1e-5)}
     assert {run.schedule for run in runs if run.method == "SGD-HD"} == {"hypergradient"}
-    assert study.all_roles() == {
-        "lr": "nuisance",
-        "granularity": "scientific",
-        "hypergrad_lr": "scientific",
-    }
 
 
 def test_laptop_scale_is_the_default_and_changes_what_it_says(load):
@@ -104,8 +101,8 @@ def test_what_two_scales_have_in_common_is_one_run(load):
 
 def test_the_scale_is_a_column(load, tmp_path):
     study, store = load(), Store(tmp_path / "results")
-    engine.work(study.runs(), store, None)
-    runs, epochs = analyse.tables(study, store)
+    work(study.runs(), store, None)
+    runs, epochs = collect(study, store)
     assert set(runs["scale"]) == {"laptop"}
     assert runs["schedule"].to_list() == ["constant", "lr-decay"] * 2
     assert runs["train_examples"].to_list() == [200] * 4
@@ -119,7 +116,7 @@ def test_an_unknown_scale_names_those_there_are(load):
 
 
 def test_a_subset_is_spread_evenly_over_the_examples():
-    data = engine.tasks.find("digits-logreg").load()
+    data = find_task("digits-logreg").load()
     part = data.subset(100, None)
     assert len(part.train_y) == 100
     assert len(part.valid_y) == 360
@@ -136,10 +133,6 @@ WRONG = {
     "digits-mlp = 50": (
         "digits-mlp = 50, x = 1",
         "scale.laptop.valid_examples: x is none of the study's tasks",
-    ),
-    'roles = { lr = "nuisance" }': (
-        'roles = { momentum = "nuisance" }',
-        "roles: momentum is in no method's grid",
     ),
     "grid = { lr = 0.1 }": (
         "grid = { lr = -1 }",
@@ -173,8 +166,3 @@ def test_what_is_wrong_is_told_once_with_its_place(load, tmp_path, old, new, sai
         load(STUDY.replace(old, new))
     lines = str(error.value).splitlines()
     assert sum(line.startswith(f"{tmp_path / 'scaled.toml'}: {said}") for line in lines) == 1, lines
-
-
-def test_a_fixed_hyperparameter_has_one_value(load):
-    with pytest.raises(StudyError, match="roles: lr is fixed, but has several values"):
-        load(STUDY.replace('"nuisance"', '"fixed"'))

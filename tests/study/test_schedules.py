@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
-from hypergradient.study import train
-from hypergradient.study.schedules import SCHEDULES
-from hypergradient.study.spec import Run
-from hypergradient.study.tasks import TASKS
+from hypergradient.study.declare.run import Run
+from hypergradient.study.methods.schedules import SCHEDULES
+from hypergradient.study.tasks.registry import TASKS
+from hypergradient.study.train.batches import epoch_order
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.training import train
 
 STEPS = 3  # in an epoch
 EPOCHS = 4
@@ -49,10 +51,10 @@ def test_each_step_uses_the_rate_of_the_formula(schedule, method):
     used = {}
 
     def note(training):
-        used[training.step] = training.notes.rates[-1, 0].item()
+        used[training.step] = training.metrics.rates[-1, 0].item()
 
     data = TASKS[run.task].load()
-    records = list(train.train(run, train.initial_model(run), data, after_step=note))
+    records = list(train(run, initial_model(run), data, after_step=note))
     wanted = {t: 0.25 * FORMULAS[schedule](t) for t in range(1, STEPS * EPOCHS + 1)}
     assert used == pytest.approx(wanted)
     assert records[0].lr_mean == 0.25
@@ -65,13 +67,13 @@ def test_each_step_uses_the_rate_of_the_formula(schedule, method):
 def test_a_scheduled_update_is_a_plain_loops():
     """SGD without momentum, by hand, at the rates of the formula."""
     run = run_of("robbins-monro")
-    model, by_hand = train.initial_model(run), train.initial_model(run)
+    model, by_hand = initial_model(run), initial_model(run)
     data = TASKS[run.task].load().subset(150, 50)
     x, y = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
-    list(train.train(run, model, TASKS[run.task].load()))
+    list(train(run, model, TASKS[run.task].load()))
     t = 0
     for epoch in range(1, EPOCHS + 1):
-        for chosen in train.epoch_order(run, 150, epoch).split(64):
+        for chosen in epoch_order(run, 150, epoch).split(64):
             t += 1
             loss = torch.nn.functional.cross_entropy(by_hand(x[chosen]), y[chosen])
             gradients = torch.autograd.grad(loss, list(by_hand.parameters()))

@@ -8,12 +8,17 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
-from hypergradient.study import data, data_small, losses, tasks, train
-from hypergradient.study.data import Data
-from hypergradient.study.models_small import CharacterTransformer, Factors
-from hypergradient.study.spec import Run
-from hypergradient.study.stack import Stack
-from hypergradient.study.tasks import TASKS
+from hypergradient.study.declare.run import Run
+from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.data.generated import mnist1d, ratings
+from hypergradient.study.tasks.data.sklearn_files import digits, noisy_digits
+from hypergradient.study.tasks.data.text import CHARACTERS, characters
+from hypergradient.study.tasks.losses import constant_baseline_loss
+from hypergradient.study.tasks.models.small import CharacterTransformer, Factors
+from hypergradient.study.tasks.registry import TASKS, task_identity
+from hypergradient.study.train.ensemble import Ensemble
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.training import train
 
 SMALL = [*TASKS][[*TASKS].index("noisy-digits-mlp") :]
 FEW = 96
@@ -36,7 +41,7 @@ def images(*shape) -> Data:
 STAND_INS = {
     "mnist": lambda: images(784),
     "cifar10-part": lambda: images(3, 32, 32),
-    "mnist1d": lambda: data_small.mnist1d(None, 120),  # and not 5,000, which take seconds
+    "mnist1d": lambda: mnist1d(None, 120),  # and not 5,000, which take seconds
 }
 
 
@@ -60,8 +65,8 @@ def make(task, method="Adam", seed=0, lr=3e-3, **fields) -> Run:
 
 
 def records_of(run, dataset):
-    model = train.initial_model(run)
-    found = list(train.train(run, model, dataset))
+    model = initial_model(run)
+    found = list(train(run, model, dataset))
     return [(r.train_loss, r.valid_loss, r.train_accuracy, r.valid_accuracy) for r in found], model
 
 
@@ -78,8 +83,8 @@ def test_a_small_task_trains_and_repeats(task):
 
 
 def test_the_new_fields_are_in_no_old_identity():
-    assert all("loss" not in tasks.identity(name) for name in TASKS if name not in SMALL)
-    assert tasks.identity("diabetes-mlp")["loss"] == "mean squared error"
+    assert all("loss" not in task_identity(name) for name in TASKS if name not in SMALL)
+    assert task_identity("diabetes-mlp")["loss"] == "mean squared error"
 
 
 def test_a_stack_needs_the_cross_entropy():
@@ -106,7 +111,7 @@ def test_the_whole_training_loss_is_a_loop_over_its_examples(task, loss):
 def test_stacked_runs_have_the_whole_training_loss_of_lone_ones():
     run = make("digits-mlp")
     lone, _ = records_of(run, dataset := load("digits-mlp"))
-    stack = Stack([run], dataset)
+    stack = Ensemble([run], dataset)
     together = [
         (r.train_loss, r.valid_loss, r.train_accuracy, r.valid_accuracy)
         for _, r, _ in stack.train()
@@ -123,7 +128,7 @@ def test_no_constant_is_better_than_the_best():
         (classes, shares.log().double(), cross_entropy),
         (numbers, numbers.mean(0), mse_loss),
     ):
-        least = losses.of_a_constant(targets)
+        least = constant_baseline_loss(targets)
         assert loss(best.expand(200, -1), targets).item() == pytest.approx(least)
         for _ in range(20):
             other = best + torch.from_numpy(random.normal(size=len(best)))
@@ -148,21 +153,21 @@ def test_the_transformer_does_not_see_what_follows():
 
 
 def test_noise_is_in_the_training_labels_alone_and_always_the_same():
-    clean, noisy = data.digits(None), data_small.noisy_digits(None)
+    clean, noisy = digits(None), noisy_digits(None)
     changed = (clean.train_y != noisy.train_y).mean()
     assert 0.15 < changed < 0.21  # 20% are drawn, a tenth of them as they were
     assert np.array_equal(clean.valid_y, noisy.valid_y)
-    assert np.array_equal(noisy.train_y, data_small.noisy_digits(None).train_y)
+    assert np.array_equal(noisy.train_y, noisy_digits(None).train_y)
 
 
 def test_a_character_is_followed_by_the_next_one():
-    found = data_small.characters(None)
+    found = characters(None)
     assert np.array_equal(found.train_x[:, 1:], found.train_y[:, :-1])
-    assert found.train_x.max() < data_small.CHARACTERS
+    assert found.train_x.max() < CHARACTERS
 
 
 def test_ratings_are_of_low_rank_and_none_is_in_both_parts():
-    found = data_small.ratings(None)
+    found = ratings(None)
     places = [*map(tuple, found.train_x), *map(tuple, found.valid_x)]
     assert len(set(places)) == len(places)
     matrix = np.random.default_rng(0)  # the order of draws is the definition
@@ -181,5 +186,5 @@ def test_mnist1d_leaves_the_random_generators_alone():
     np.random.seed(3)  # noqa: NPY002
     expected = np.random.random()  # noqa: NPY002
     np.random.seed(3)  # noqa: NPY002
-    data_small.mnist1d(None, 20)
+    mnist1d(None, 20)
     assert np.random.random() == expected  # noqa: NPY002

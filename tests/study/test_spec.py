@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hypergradient.study import StudyError, methods, spec, tasks
+from hypergradient.study.declare.load import built_in_studies, find_study, load_study
+from hypergradient.study.declare.run import RESULTS_VERSION, Run, fingerprint
+from hypergradient.study.errors import StudyError
+from hypergradient.study.methods.registry import METHODS, Method, method_identity
+from hypergradient.study.tasks.registry import task_identity
 
 WRONG = """
 title = "Wrong in many places"
@@ -41,7 +45,7 @@ grid = {{ lr = [0.1], nesterov = [false], weight_decay = 0.1 }}
 def test_all_errors_of_a_study_are_told_at_once_one_line_each(study_file):
     path = study_file(WRONG)
     with pytest.raises(StudyError) as error:
-        spec.load(path)
+        load_study(path)
     lines = str(error.value).splitlines()
     wanted = [
         "tasks.0: task 'digits-logrge' is not known; did you mean digits-logreg?",
@@ -66,42 +70,42 @@ def test_a_file_that_is_no_toml_is_told_in_one_line(tmp_path, text):
     path = tmp_path / "bad.toml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(StudyError, match=r"bad\.toml") as error:
-        spec.load(path)
+        load_study(path)
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", spec.built_in())
+@pytest.mark.parametrize("name", built_in_studies())
 def test_built_in_studies_are_valid(name):
-    assert spec.load(spec.find(name)).runs()
+    assert load_study(find_study(name)).runs()
 
 
 def test_the_demo_has_every_combination_once():
-    runs = spec.load(spec.find("demo")).runs()
+    runs = load_study(find_study("demo")).runs()
     assert len(runs) == 2 * 6 * 7 * 3
     assert len({run.id for run in runs}) == len(runs)
 
 
 def test_unknown_study_suggests_a_close_name():
     with pytest.raises(StudyError, match="did you mean demo"):
-        spec.find("dmeo")
+        find_study("dmeo")
 
 
 def test_runs_and_ids_are_the_same_each_time(study_file: Callable[..., Path]):
     path = study_file()
-    first, second = spec.load(path).runs(), spec.load(path).runs()
+    first, second = load_study(path).runs(), load_study(path).runs()
     assert first == second
     assert [run.id for run in first] == [run.id for run in second]
 
 
 def test_an_id_survives_json(small):
     for run in small.runs():
-        assert spec.Run.model_validate_json(run.model_dump_json()).id == run.id
+        assert Run.model_validate_json(run.model_dump_json()).id == run.id
 
 
 def test_overlapping_grids_give_a_run_once(study_file):
     twice = '\n[[methods]]\nnames = "SGD"\ngrid = {{ lr = [1e-3, 1] }}\n'
     text = study_file().read_text(encoding="utf-8").replace("{", "{{").replace("}", "}}")
-    assert len(spec.load(study_file(text + twice)).runs()) == 12 + 2
+    assert len(load_study(study_file(text + twice)).runs()) == 12 + 2
 
 
 CHANGES = {
@@ -120,18 +124,18 @@ CHANGES = {
     "until": {"minibatch_loss": 0.5, "max_steps": 7},
     "whole_train_loss": True,
     "threads": 2,
-    "engine": spec.ENGINE + 1,
+    "results_version": RESULTS_VERSION + 1,
 }
 
 
 def test_changes_name_every_field_of_a_run():
-    assert CHANGES.keys() == spec.Run.model_fields.keys()
+    assert CHANGES.keys() == Run.model_fields.keys()
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_an_id_depends_on_each_field(small, field):
     run = small.runs()[0]
-    changed = spec.Run.model_validate(run.model_dump() | {field: CHANGES[field]})
+    changed = Run.model_validate(run.model_dump() | {field: CHANGES[field]})
     assert changed.model_dump() != run.model_dump()
     assert changed.id != run.id
 
@@ -140,23 +144,22 @@ def test_an_id_is_that_of_before_there_was_a_whole_training_loss(small):
     run = small.runs()[0]
     content = run.model_dump(mode="json")
     assert content.pop("whole_train_loss") is False
-    names = {"task": tasks.identity(run.task), "method": methods.identity(run.method)}
-    assert run.id == spec.fingerprint(content | {"names": names})[:16]
+    content["engine"] = content.pop("results_version")  # as it was called at first
+    names = {"task": task_identity(run.task), "method": method_identity(run.method)}
+    assert run.id == fingerprint(content | {"names": names})[:16]
 
 
 def test_an_id_depends_on_what_a_name_stands_for(small, monkeypatch):
     run = next(run for run in small.runs() if run.method == "SGD")
     before = run.id
-    monkeypatch.setitem(
-        methods.METHODS, "SGD", methods.Method("torch.optim:SGD", {"momentum": 0.5})
-    )
-    assert spec.Run.model_validate(run.model_dump()).id != before
+    monkeypatch.setitem(METHODS, "SGD", Method("torch.optim:SGD", {"momentum": 0.5}))
+    assert Run.model_validate(run.model_dump()).id != before
 
 
 def test_integers_and_floats_are_one_run(small):
     run = small.runs()[0]
     one, also = (
-        spec.Run.model_validate(run.model_dump() | {"hyper": {"lr": value}}) for value in (1, 1.0)
+        Run.model_validate(run.model_dump() | {"hyper": {"lr": value}}) for value in (1, 1.0)
     )
     assert one.id == also.id
 

@@ -9,9 +9,10 @@ import signal
 
 import pytest
 
-from hypergradient.study import StudyError
-from hypergradient.study.store import Store, append, to_json
-from hypergradient.study.train import EpochRecord
+from hypergradient.study.errors import StudyError
+from hypergradient.study.run.claim import append, to_json
+from hypergradient.study.run.store import Store
+from hypergradient.study.train.records import EpochRecord
 
 
 def record(epoch: int, loss: float = 1.0) -> EpochRecord:
@@ -138,7 +139,7 @@ def test_a_file_system_without_locks_is_told(store, run, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("hypergradient.study.store.fcntl.flock", refuse)
+    monkeypatch.setattr("hypergradient.study.run.locks.fcntl.flock", refuse)
     with (
         pytest.raises(StudyError, match="put the results on a file system that has flock"),
         store.claim(run),

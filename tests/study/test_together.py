@@ -5,9 +5,12 @@ import sys
 import polars as pl
 from processes import Forked, numbers, record, wait_until
 
-from hypergradient.study import cli, report, spec
-from hypergradient.study import execute as engine
-from hypergradient.study.store import Claim, Store
+from hypergradient.study import cli
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.report import page
+from hypergradient.study.run.claim import Claim
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
 
 
 def be_person(barrier, path, out, log):
@@ -20,7 +23,7 @@ def be_person(barrier, path, out, log):
         finish(claim, status)
 
     Claim.finish = noted
-    report.write_report = lambda *_, **__: None
+    page.write_report = lambda *_, **__: None
     (barrier / f"{id(object())}.{log.stem}").touch()
     wait_until(lambda: len([*barrier.iterdir()]) == 3)
     sys.argv = ["hypergradient", "run", str(path), "--out", str(out), "--workers", "1"]
@@ -33,7 +36,7 @@ def test_three_commands_start_the_same_study_at_once(study_file, tmp_path):
     logs = [tmp_path / f"log{i}" for i in range(3)]
     commands = [Forked(be_person, barrier, path, out, log) for log in logs]
     assert [command.wait() for command in commands] == [0, 0, 0]
-    runs, store = spec.load(path).runs(), Store(out)
+    runs, store = load_study(path).runs(), Store(out)
     trained = [log.read_text().split() for log in logs if log.exists()]
     assert sorted(run for log in trained for run in log) == sorted(run.id for run in runs)
     assert len(trained) > 1
@@ -41,6 +44,6 @@ def test_three_commands_start_the_same_study_at_once(study_file, tmp_path):
     assert len(pl.read_parquet(out / "runs.parquet")) == len(runs)
     assert not [*out.rglob("*.partial")]
     undisturbed = Store(tmp_path / "undisturbed")
-    engine.work(runs, undisturbed, None)
+    work(runs, undisturbed, None)
     assert numbers(store, runs) == numbers(undisturbed, runs)
     record("three commands that start the same study at once", 3, 0, 0, "none: they share the work")

@@ -5,9 +5,15 @@ import math
 import pytest
 import torch
 
-from hypergradient.study import data, train
-from hypergradient.study.spec import Run
-from hypergradient.study.tasks import TASKS
+from hypergradient.study.declare.run import Run
+from hypergradient.study.tasks.data.load import load_data
+from hypergradient.study.tasks.registry import TASKS
+from hypergradient.study.train import evaluate as evaluation
+from hypergradient.study.train.batches import epoch_order
+from hypergradient.study.train.evaluate import evaluate, first_not_finite
+from hypergradient.study.train.initial import initial_model, weights_hash
+from hypergradient.study.train.records import EpochRecord
+from hypergradient.study.train.training import train
 
 
 def make(method="SGD", task="digits-logreg", epochs=2, batch_size=128, seed=0, **hyper) -> Run:
@@ -23,11 +29,11 @@ def make(method="SGD", task="digits-logreg", epochs=2, batch_size=128, seed=0, *
     )
 
 
-def records_of(run: Run) -> list[train.EpochRecord]:
-    return list(train.train(run, train.initial_model(run), data.load("digits")))
+def records_of(run: Run) -> list[EpochRecord]:
+    return list(train(run, initial_model(run), load_data("digits")))
 
 
-def numbers(records: list[train.EpochRecord]) -> list[tuple[float, ...]]:
+def numbers(records: list[EpochRecord]) -> list[tuple[float, ...]]:
     return [(r.train_loss, r.train_accuracy, r.valid_loss, r.valid_accuracy) for r in records]
 
 
@@ -38,9 +44,9 @@ PAIRS = {"SGD": "SGD-HD", "SGDN": "SGDN-HD", "Adam": "Adam-HD"}
 def test_all_methods_start_from_the_same_weights_and_batch(method):
     ours, others = records_of(make(method, epochs=1))[0], records_of(make(epochs=1))[0]
     assert numbers([ours]) == numbers([others])
-    weights = train.weights_hash(train.initial_model(make(method)))
-    assert weights == train.weights_hash(train.initial_model(make()))
-    assert weights != train.weights_hash(train.initial_model(make(seed=1)))
+    weights = weights_hash(initial_model(make(method)))
+    assert weights == weights_hash(initial_model(make()))
+    assert weights != weights_hash(initial_model(make(seed=1)))
 
 
 @pytest.mark.parametrize("task", ["digits-logreg", "digits-mlp"])
@@ -60,23 +66,23 @@ def test_a_run_repeats_bit_for_bit_whatever_torchs_seed():
 
 
 def test_epochs_have_their_own_orders_and_cover_the_data():
-    first, second = (train.epoch_order(make(), 1437, epoch) for epoch in (1, 2))
+    first, second = (epoch_order(make(), 1437, epoch) for epoch in (1, 2))
     assert not torch.equal(first, second)
     for order in (first, second):
         assert torch.equal(order.sort().values, torch.arange(1437))
-    assert torch.equal(first, train.epoch_order(make("Adam-HD"), 1437, 1))
+    assert torch.equal(first, epoch_order(make("Adam-HD"), 1437, 1))
 
 
 def test_records_are_those_of_a_plain_loop():
     """The obvious loop: mean of the minibatch losses, each before its update."""
     run = make(epochs=2, batch_size=500)
-    digits = data.load("digits")
+    digits = load_data("digits")
     x, y = torch.from_numpy(digits.train_x), torch.from_numpy(digits.train_y)
-    model = train.initial_model(run)
+    model = initial_model(run)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, weight_decay=1e-4)
     for record in records_of(run)[1:]:
         losses, right = [], 0
-        order = train.epoch_order(run, len(x), record.epoch)
+        order = epoch_order(run, len(x), record.epoch)
         for start in range(0, len(x), 500):
             chosen = order[start : start + 500]
             logits = model(x[chosen])
@@ -116,7 +122,7 @@ def test_divergence_is_a_result_with_its_first_step():
     ],
 )
 def test_the_first_step_that_is_not_finite(losses, valid_loss, expected):
-    assert train.first_not_finite(torch.tensor(losses), valid_loss, before=10) == expected
+    assert first_not_finite(torch.tensor(losses), valid_loss, before=10) == expected
 
 
 @pytest.mark.parametrize("granularity", ["group", "tensor", "element"])
@@ -130,8 +136,8 @@ def test_rates_are_of_the_steps_made(granularity):
 
 def test_validation_in_chunks_is_the_whole(monkeypatch):
     model = TASKS["digits-mlp"].model(0)
-    digits = data.load("digits")
+    digits = load_data("digits")
     x, y = torch.from_numpy(digits.valid_x), torch.from_numpy(digits.valid_y)
-    whole = train.evaluate(model, x, y)
-    monkeypatch.setattr(train, "VALIDATION_CHUNK", 7)
-    assert train.evaluate(model, x, y) == pytest.approx(whole, rel=1e-6)
+    whole = evaluate(model, x, y)
+    monkeypatch.setattr(evaluation, "VALIDATION_CHUNK", 7)
+    assert evaluate(model, x, y) == pytest.approx(whole, rel=1e-6)

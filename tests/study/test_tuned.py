@@ -1,17 +1,24 @@
-"""Nuisance hyperparameters are tuned over all seeds, and a best value on the edge is told."""
+"""Hyperparameters are tuned over all seeds, and a best value on the edge is told."""
 
 import polars as pl
 import pytest
 
-from hypergradient.study import analyse
+from hypergradient.study.results.tuned import tuned
 
-ROLES = {"lr": "nuisance", "hypergrad_lr": "scientific", "momentum": "fixed"}
+NAMES = ["lr", "hypergrad_lr"]
 
 
 def table(rows, seeds=2):
     """Rows (method, lr, hypergrad_lr, losses of the seeds)."""
     content = [
-        {"task": "t", "method": method, "schedule": "constant", "lr": lr, "hypergrad_lr": beta}
+        {
+            "task": "t",
+            "base": "SGD",
+            "method": method,
+            "schedule": "constant",
+            "lr": lr,
+            "hypergrad_lr": beta,
+        }
         | {"status": "diverged" if losses[seed] is None else "done"}
         | {"seed": seed, "train_loss_final": losses[seed], "train_accuracy_final": losses[seed]}
         for method, lr, beta, losses in rows
@@ -21,8 +28,8 @@ def table(rows, seeds=2):
     return pl.DataFrame(content, schema_overrides=floats)
 
 
-def best(rows, roles=ROLES, **options):
-    return analyse.tuned(table(rows), roles, **options).rows(named=True)
+def best(rows, **options):
+    return tuned(table(rows), NAMES, **options).rows(named=True)
 
 
 def test_the_least_mean_over_seeds_is_chosen_not_the_least_loss():
@@ -47,27 +54,20 @@ def test_a_grid_of_one_value_has_no_edge():
     assert best([("SGD", 0.1, None, [1, 1])])[0]["edge"] == []
 
 
-def test_each_scientific_setting_is_tuned_on_its_own_null_included():
-    rows = [
-        ("SGD", 0.1, None, [1, 1]),
-        ("SGD", 0.2, None, [2, 2]),
-        *(
-            ("SGD-HD", lr, beta, [abs(lr - 100 * beta)] * 2)
-            for lr in (0.1, 0.2, 0.3)
-            for beta in (1e-3, 2e-3)
-        ),
-    ]
-    chosen = {(row["method"], row["hypergrad_lr"]): (row["lr"], row["edge"]) for row in best(rows)}
-    assert chosen == {
-        ("SGD", None): (0.1, ["lr"]),
-        ("SGD-HD", 1e-3): (0.1, ["lr"]),
-        ("SGD-HD", 2e-3): (0.2, []),
-    }
+def test_each_base_is_tuned_on_its_own():
+    runs = pl.concat(
+        table([("SGD", lr, None, [abs(lr - best)] * 2) for lr in (0.1, 0.2, 0.3)]).with_columns(
+            base=pl.lit(base)
+        )
+        for base, best in (("SGD", 0.1), ("SGDM", 0.2))
+    )
+    chosen = {row["base"]: (row["lr"], row["edge"]) for row in tuned(runs, NAMES).rows(named=True)}
+    assert chosen == {"SGD": (0.1, ["lr"]), "SGDM": (0.2, [])}
 
 
-def test_both_can_be_nuisances():
+def test_hyperparameters_are_chosen_together():
     rows = [("SGD-HD", lr, beta, [lr + beta] * 2) for lr in (1.0, 2.0) for beta in (1.0, 2.0)]
-    (row,) = best(rows, {"lr": "nuisance", "hypergrad_lr": "nuisance"})
+    (row,) = best(rows)
     assert (row["lr"], row["hypergrad_lr"], row["edge"]) == (1.0, 1.0, ["lr", "hypergrad_lr"])
 
 
@@ -83,7 +83,7 @@ def test_the_loss_of_a_run_that_diverged_does_not_count():
     rows = table([("SGD", 0.1, None, [0.1, 0.1]), ("SGD", 0.2, None, [1.0, 1.0])])
     lost = pl.when(pl.col("lr") == 0.1, pl.col("seed") == 1).then(pl.lit("diverged"))
     runs = rows.with_columns(status=lost.otherwise("status"))
-    assert analyse.tuned(runs, ROLES)["lr"].to_list() == [0.2]
+    assert tuned(runs, NAMES)["lr"].to_list() == [0.2]
 
 
 def test_accuracies_are_best_where_they_are_largest():

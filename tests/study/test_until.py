@@ -4,11 +4,14 @@ import math
 
 import pytest
 
-from hypergradient.study import analyse, spec, train
-from hypergradient.study import execute as engine
-from hypergradient.study.spec import Run, Until
-from hypergradient.study.store import Store
-from hypergradient.study.tasks import TASKS
+from hypergradient.study.declare.load import load_study
+from hypergradient.study.declare.run import Run, Until
+from hypergradient.study.results.collect import collect
+from hypergradient.study.run.store import Store
+from hypergradient.study.run.worker import work
+from hypergradient.study.tasks.registry import TASKS
+from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.training import train
 
 STUDY = """
 title = "Until"
@@ -39,11 +42,11 @@ def records_of(until, lr=0.1):
     seen = []
     data = TASKS[run.task].load()
     records = list(
-        train.train(
+        train(
             run,
-            train.initial_model(run),
+            initial_model(run),
             data,
-            after_step=lambda training: seen.append(training.notes.losses[-1].item()),
+            after_step=lambda training: seen.append(training.metrics.losses[-1].item()),
         )
     )
     return records, seen
@@ -75,9 +78,9 @@ def test_the_epochs_bound_it_too():
 
 
 def test_the_columns(study_file, tmp_path):
-    study, store = spec.load(study_file(STUDY)), Store(tmp_path / "results")
-    engine.work(study.runs(), store, None)
-    runs, epochs = analyse.tables(study, store)
+    study, store = load_study(study_file(STUDY)), Store(tmp_path / "results")
+    work(study.runs(), store, None)
+    runs, epochs = collect(study, store)
     low, good, high = runs.iter_rows(named=True)
     assert {row["max_steps"] for row in (low, good, high)} == {40}
     assert {row["target_loss"] for row in (low, good, high)} == {1.0}
@@ -90,8 +93,8 @@ def test_the_columns(study_file, tmp_path):
 
 
 def test_other_studies_have_neither(small, tmp_path):
-    engine.work(small.runs()[:1], Store(tmp_path), None)
-    (row,) = analyse.tables(small, Store(tmp_path))[0].iter_rows(named=True)
+    work(small.runs()[:1], Store(tmp_path), None)
+    (row,) = collect(small, Store(tmp_path))[0].iter_rows(named=True)
     assert [row[name] for name in ("target_loss", "max_steps", "steps_to_target", "censored")] == [
         *(None, None, None, None)
     ]

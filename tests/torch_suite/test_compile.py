@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hypergradient import core
+from hypergradient.engine import torch_kernels
 
 STEPS = 100
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -107,7 +107,7 @@ class NoWaiting(TorchDispatchMode):
 def test_nothing_leaves_the_device_in_a_step(
     name: str, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "FUSED_DEVICES", core.FUSED_DEVICES | {"meta"})
+    monkeypatch.setattr(torch_kernels, "FUSED_DEVICES", torch_kernels.FUSED_DEVICES | {"meta"})
     adam = sys.modules["torch.optim.adam"]
     monkeypatch.setattr(adam, "_get_capturable_supported_devices", lambda: ["meta"])
     params = [torch.zeros(4, 3, device="meta", requires_grad=True) for _ in range(2)]

@@ -1,1 +1,1 @@
-"""The engine of the hypergradient optimizers, and its fast lanes."""
+"""The step that all optimizers share (`optimizer.py`): base x trace x rule x iterate."""

@@ -12,14 +12,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-from hypergradient.study import StudyError
-from hypergradient.study.files import FULL, cannot_write
+from hypergradient.study.errors import StudyError
+from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from hypergradient.study.spec import Run, Study
-    from hypergradient.study.store import Store
+    from hypergradient.study.declare.run import Run
+    from hypergradient.study.declare.study import Study
+    from hypergradient.study.run.store import Store
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
@@ -38,7 +39,9 @@ try:
 except ModuleNotFoundError as error:
     stop_for_extra(error)
 
+
 INTERRUPTED = 130
+
 WATCH_SECONDS = 2
 
 app = typer.Typer(
@@ -55,10 +58,12 @@ DataDir = Annotated[
         show_default=False,
     ),
 ]
+
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder for the results. By default results/STUDY.", show_default=False),
 ]
+
 Scale = Annotated[
     str | None,
     typer.Option(
@@ -66,11 +71,14 @@ Scale = Annotated[
         show_default=False,
     ),
 ]
+
 Name = Annotated[str, typer.Argument(help="A study's name, or the path of a .toml file.")]
+
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
 ]
+
 Cluster = Annotated[
     str | None,
     typer.Option(
@@ -90,10 +98,13 @@ def demo(out: Out = None, workers: Workers = None) -> None:
 @app.command("list")
 def list_studies() -> None:
     """List the studies that come with the package, and their scales."""
-    from hypergradient.study import spec
+    from hypergradient.study.declare.load import (
+        built_in_studies,
+        read_toml,
+    )
 
-    for name, path in spec.built_in().items():
-        content = spec.read_toml(path)
+    for name, path in built_in_studies().items():
+        content = read_toml(path)
         scales = ", ".join(content.get("scale", {}))
         print(f"{name:20} {content['title']}{scales and f' ({scales})'}")
 
@@ -107,7 +118,7 @@ def plan(
     workers: Workers = None,
 ) -> None:
     """Say how many runs a study has, how many are done, and how long the others will take."""
-    from hypergradient.study.plan import costs, duration, in_words
+    from hypergradient.study.run.plan import costs, duration, in_words
     from hypergradient.study.status import heading
 
     declared, store = declared_and_store(study, scale, out)
@@ -140,8 +151,8 @@ def run(
     cluster: Cluster = None,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
-    from hypergradient.study.execute import execute
-    from hypergradient.study.progress import progress
+    from hypergradient.study.run.execute import execute
+    from hypergradient.study.run.progress import progress
     from hypergradient.study.status import failures, heading
 
     declared, store = declared_and_store(study, scale, out)
@@ -263,12 +274,16 @@ def landscape(
 
 def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
     """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
-    from hypergradient.study import spec
-    from hypergradient.study.store import Store
+    from hypergradient.study.declare.load import (
+        find_study,
+        load_study,
+        one_line,
+    )
+    from hypergradient.study.run.store import Store
 
-    declared = spec.load(spec.find(study), scale)
+    declared = load_study(find_study(study), scale)
     if out is not None and (wrong := unusable(out)):
-        raise StudyError(f"cannot use {spec.one_line(str(out))}: {wrong}; choose another --out")
+        raise StudyError(f"cannot use {one_line(str(out))}: {wrong}; choose another --out")
     name = "-".join(filter(None, [declared.name, declared.scale]))
     return declared, Store(out or Path("results") / name)
 
@@ -296,15 +311,17 @@ def check_writable(out: Path) -> None:
 
 def check_needs(missing: list[Run], data_dir: Path | None) -> None:
     """Raise a ``StudyError`` that says what the missing runs need and is not there."""
-    from hypergradient.study import data, methods, tasks
+    from hypergradient.study.methods.registry import find_method
+    from hypergradient.study.tasks.data.load import load_data
+    from hypergradient.study.tasks.registry import find_task
 
     for method in dict.fromkeys(run.method for run in missing):
-        if lacking := methods.find(method).lacking():
+        if lacking := find_method(method).lacking():
             raise StudyError(lacking)
 
     for task in dict.fromkeys(run.task for run in missing):
-        tasks.find(task).load(data_dir)
-    data.load.cache_clear()
+        find_task(task).load(data_dir)
+    load_data.cache_clear()
 
 
 def cores() -> int:
@@ -318,16 +335,21 @@ def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
     """Write the tables and the report, show the published numbers, and return ``runs``."""
     import polars as pl
 
-    from hypergradient.study import analyse, spec, statistics
-    from hypergradient.study.report import write_report
+    from hypergradient.study.declare.load import (
+        find_study,
+    )
+    from hypergradient.study.report.page import write_report
+    from hypergradient.study.results import published
+    from hypergradient.study.results.collect import collect
+    from hypergradient.study.results.write import write_tables
 
-    runs, epochs = analyse.tables(study, store)
-    analyse.write_tables(runs, epochs, store.folder)
+    runs, epochs = collect(study, store)
+    write_tables(runs, epochs, store.folder)
     theirs = None
     if study.published:
-        theirs = pl.read_csv(spec.find(name).parent / study.published)
+        theirs = pl.read_csv(find_study(name).parent / study.published)
     if theirs is not None and "epoch" in theirs.columns:
-        show_beside_published(statistics.beside_published(runs, epochs, theirs))
+        show_beside_published(published.beside_published(runs, epochs, theirs))
     write_report(study, runs, epochs, store.folder, published=theirs)
     return runs
 
@@ -352,7 +374,7 @@ def main() -> None:
     except StudyError as error:
         stop(str(error))
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_ERRORS:
             raise
         stop(str(cannot_write(Path(error.filename or "the results"), error.errno)))
     except ModuleNotFoundError as error:

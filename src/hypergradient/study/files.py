@@ -9,20 +9,20 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hypergradient.study import StudyError
+from hypergradient.study.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 """What says that nothing can be written, whoever tries: no fault of a run's own."""
 
 DAMAGED = ".damaged"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give the path of a file to write, which takes the place of ``path`` when the block ends.
 
     Its name is this process's own on any machine. If the block fails, ``path`` is as it was.
@@ -37,13 +37,13 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there with all its text or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def set_aside(path: Path) -> None:
+def quarantine(path: Path) -> None:
     """Keep a damaged file under another name, if it is there, for whoever asks what happened."""
     if path.exists():
         path.replace(path.with_name(path.name + DAMAGED))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hypergradient.study.analyse import damaged_tables
 from hypergradient.study.files import DAMAGED
+from hypergradient.study.results.write import damaged_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hypergradient.study.spec import Run, Study
-    from hypergradient.study.store import Store
+    from hypergradient.study.declare.run import Run
+    from hypergradient.study.declare.study import Study
+    from hypergradient.study.run.store import Store
 
 
 def heading(study: Study) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hypergradient.engine.gpu.recipes import ParamStep
-from hypergradient.pieces import in_graph, same_layout
+from hypergradient.engine.tensors import in_graph, same_layout
 
 FLOATS = frozenset({torch.float32, torch.bfloat16, torch.float16})
 PLAIN = frozenset({Tensor, torch.nn.Parameter})  # subclasses may hold their numbers elsewhere

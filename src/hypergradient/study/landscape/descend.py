@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hypergradient.core import HypergradientOptimizer
+    from hypergradient.engine.optimizer import HypergradientOptimizer
     from hypergradient.functions import Function
     from hypergradient.study.landscape.methods import Method, Setting
 

@@ -15,10 +15,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from hypergradient.study.drawing import ADAPTIVE, CONSTANT, INK, PAGE, STYLE, blank
+from hypergradient.study.figures.style import ADAPTIVE, CONSTANT, INK, PAGE, STYLE, blank
 from hypergradient.study.landscape.methods import METHODS
 from hypergradient.study.landscape.search import STEPS, TARGET
-from hypergradient.study.landscape.tables import TOLERANCES
+from hypergradient.study.landscape.tabulate import TOLERANCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,24 +28,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hypergradient.functions import Function
-    from hypergradient.study.landscape.lab import Descent, Landscape
+    from hypergradient.study.landscape.results import Descent, Landscape
 
 SHARED: Final = "#b8570b"
+
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "constant": {"color": CONSTANT, "ls": (0, (3, 1.6)), "zorder": 3},
     "own": {"color": ADAPTIVE, "ls": "-", "zorder": 5},
     "shared": {"color": SHARED, "ls": "-", "zorder": 4},
 }
+
 NAMES: Final = {
     "constant": "constant rate",
     "own": "a rate for each coordinate (+)",
     "shared": "one rate for both (+ global)",
 }
+
 LATTICE = 201
 """Points a side for the contours."""
 
 _SOIL = ["#a9c1d4", "#c9d8e4", "#dfe8ef", "#eff3f6", "#fafafa"]  # from the valley up
+
 _FLAT = "#f1f1f1"
+
 _DECADES = 7  # of height that the contours distinguish
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hypergradient.functions import FUNCTIONS, Function, Point
-from hypergradient.study import StudyError, references
+from hypergradient.study.errors import StudyError
+from hypergradient.study.import_by_name import import_object, is_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,9 @@ def choose(kind: str, name: str, names: Iterable[str]) -> str:
     return name
 
 
-def find(name: str, start: Point | None, box: tuple[float, float, float, float] | None) -> Function:
+def find_function(
+    name: str, start: Point | None, box: tuple[float, float, float, float] | None
+) -> Function:
     """Return a function by its name, or the one that ``module:function`` names.
 
     Args:
@@ -48,7 +51,7 @@ def find(name: str, start: Point | None, box: tuple[float, float, float, float] 
         StudyError: What is wrong, in one line.
     """
     sides = ((box[0], box[1]), (box[2], box[3])) if box else None
-    if references.is_reference(name):
+    if is_reference(name):
         function = _own(name, start, sides)
     else:
         function = FUNCTIONS[choose("function", name, FUNCTIONS)]
@@ -61,7 +64,7 @@ def _own(name: str, start: Point | None, box: tuple[Point, Point] | None) -> Fun
     if not {"", str(Path.cwd())} & set(sys.path):  # an installed command does not look here
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = references.load(name)
+        found: Any = import_object(name)
     except ValueError as error:
         raise StudyError(" ".join(str(error).split())) from error
     if isinstance(found, Function):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from hypergradient.functions import FUNCTIONS
-from hypergradient.study.drawing import save
-from hypergradient.study.landscape import figures, tables
+from hypergradient.study.figures.style import save
+from hypergradient.study.landscape import figures, tabulate
 from hypergradient.study.landscape.descend import descend
-from hypergradient.study.landscape.functions import find as find_function
-from hypergradient.study.landscape.methods import METHODS, PUBLISHED
-from hypergradient.study.landscape.methods import find as find_methods
+from hypergradient.study.landscape.functions import find_function
+from hypergradient.study.landscape.methods import METHODS, PUBLISHED, find_methods
 from hypergradient.study.landscape.page import write_page
+from hypergradient.study.landscape.results import Descent, Landscape
 from hypergradient.study.landscape.search import best, search
 
 if TYPE_CHECKING:
@@ -23,35 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.functions import Function, Point
-    from hypergradient.study.landscape.descend import Descents
-    from hypergradient.study.landscape.methods import Setting
-    from hypergradient.study.landscape.search import Tried
-
-
-@dataclass(frozen=True)
-class Descent:
-    """One method's way down one function.
-
-    Attributes:
-        method: Its name in ``METHODS``.
-        setting: The initial rate and its step size.
-        path: Where it was; a single setting.
-        tried: The search that the setting is the best of, empty where it is a published one.
-    """
-
-    method: str
-    setting: Setting
-    path: Descents
-    tried: list[Tried]
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """A function and the descents on it."""
-
-    name: str
-    function: Function
-    descents: list[Descent]
 
 
 def visit(
@@ -133,14 +103,14 @@ def write(landscapes: Sequence[Landscape], folder: Path) -> Path:
     """
     for landscape in landscapes:
         drawn = folder / "figures"
-        steps = tables.steps(landscape)
+        steps = tabulate.steps(landscape)
         save(figures.draw_paths(landscape), steps, drawn, f"{landscape.name}-paths")
         for column, draw in (("distance", figures.draw_distances), ("rates", figures.draw_rates)):
-            columns = tables.COLUMNS[column]
+            columns = tabulate.COLUMNS[column]
             table = steps.select("method", "eta", "alpha", "step", *columns)
             save(draw(landscape), table, drawn, f"{landscape.name}-{column}")
         if any(descent.tried for descent in landscape.descents):
             searched = figures.draw_search(landscape)
-            save(searched, tables.tried(landscape), drawn, f"{landscape.name}-search")
-    tables.summary(landscapes).write_csv(folder / "summary.csv")
+            save(searched, tabulate.tried(landscape), drawn, f"{landscape.name}-search")
+    tabulate.summary(landscapes).write_csv(folder / "summary.csv")
     return write_page(landscapes, folder)

@@ -11,7 +11,7 @@ from hypergradient.study.landscape.functions import choose
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hypergradient.core import HypergradientOptimizer
+    from hypergradient.engine.optimizer import HypergradientOptimizer
 
 MOMENTUM = {"momentum": 0.5, "classical": True}
 
@@ -56,12 +56,14 @@ _BASES: dict[str, tuple[Callable[..., HypergradientOptimizer], dict[str, Any]]] 
     "NAG": (SGDHD, MOMENTUM | {"nesterov": True}),
     "Adam": (AdamHD, {"betas": (0.9, 0.99), "eps": 1e-8}),
 }
+
 _KINDS = {
     "constant": {"granularity": "element"},
     "own": {"granularity": "element"},
     # One tensor holds both coordinates, so a rate a tensor is a rate for all parameters.
     "shared": {"granularity": "tensor", "reduction": "mean"},
 }
+
 _PUBLISHED_SO = {"product": "gradient", "lr_bounds": None}
 
 _ALL = [
@@ -69,6 +71,7 @@ _ALL = [
     for kind, own in _KINDS.items()
     for base, (optimizer, options) in _BASES.items()
 ]
+
 METHODS = {method.title.lower(): method for method in _ALL}
 """The methods by name: gd, gd+, "gd+ global" and so on."""
 
@@ -88,7 +91,7 @@ PUBLISHED = {
 """Fischer's settings for Beale's function, found by a grid search."""
 
 
-def find(names: str) -> list[str]:
+def find_methods(names: str) -> list[str]:
     """Return the names of methods that a comma-separated list gives, each once.
 
     Raises:

@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hypergradient.study.files import write_whole
-from hypergradient.study.landscape import tables
+from hypergradient.study.files import write_text
+from hypergradient.study.landscape import tabulate
 from hypergradient.study.landscape.figures import NAMES, heights
 from hypergradient.study.landscape.methods import METHODS
 from hypergradient.study.landscape.search import STAY, STEPS, TARGET
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from hypergradient.study.landscape.lab import Descent, Landscape
+    from hypergradient.study.landscape.results import Descent, Landscape
 
 CONTOURS = 121
 """Points a side."""
@@ -37,12 +37,13 @@ EARLY, LATE = 200, 300
 """The page shows each of the first steps, then this many, evenly spread on a logarithmic scale."""
 
 _DIGITS = 5  # of what is drawn; the CSV files hold all
+
 _PACKAGE = "hypergradient.study"
 
 
 def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
     """Write folder/landscape.html and return its path."""
-    summary = tables.summary(landscapes)
+    summary = tabulate.summary(landscapes)
     environment = Environment(
         loader=PackageLoader(_PACKAGE, "landscape/templates"),
         autoescape=True,
@@ -61,7 +62,7 @@ def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
         ],
         methods=METHODS,
         headline=headline(summary),
-        tolerances=tables.TOLERANCES,
+        tolerances=tabulate.TOLERANCES,
         target=TARGET,
         search_steps=STEPS,
         stay=STAY,
@@ -69,13 +70,13 @@ def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
         page={"names": NAMES, "landscapes": [_landscape(one) for one in landscapes]},
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         surroundings=[(name, version(name)) for name in ("hypergradient", "torch")],
-        style=_markup(templates.parents[1] / "templates" / "report.css")
+        style=_markup(templates.parents[1] / "report" / "templates" / "report.css")
         + _markup(templates / "landscape.css"),
         script=_markup(templates / "landscape.js"),
         plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
     )
     target = folder / "landscape.html"
-    write_whole(target, html)
+    write_text(target, html)
     return target
 
 
@@ -83,7 +84,7 @@ def headline(summary: pl.DataFrame) -> list[str]:
     """Say for each base optimizer of the first function what its own rates save in steps.
 
     Args:
-        summary: From `tables.summary`.
+        summary: From `tabulate.summary`.
 
     Returns:
         Sentences, none if no method is there with and without a rate for each coordinate.

@@ -22,6 +22,7 @@ STAY = 100
 """... and for this many more steps: flying past it is no arrival."""
 
 STEPS = 2000
+
 DECADES = 6
 """Of eta and of alpha; and so 36 settings a method, for a constant rate all of them of eta."""
 

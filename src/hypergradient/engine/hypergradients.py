@@ -1,0 +1,113 @@
+"""h_t = <g_t, u_{t-1}>, and the move of a learning rate that follows from it."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hypergradient.engine.numbers import as_float, assign, cosine_of_elements
+from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
+from hypergradient.engine.rules import RULES
+from hypergradient.engine.tensors import (
+    chunks,
+    descent_gradient,
+    in_graph,
+    inner,
+    inner_by_member,
+)
+from hypergradient.engine.types import Group, Number
+
+
+def accumulate(batches: Batches) -> None:
+    """Add up inner products, move element-wise rates, and keep the u_t that follow already.
+
+    This is the eager way, which is right everywhere, and the reference for the C pass. The
+    optimizer's step calls it for the parameters that no faster way has taken.
+
+    Args:
+        batches: pairs of an `UpdateRule` and its `ParamStep`s (see param_step.py).
+    """
+    for rule, steps in batches:
+        for each in steps:
+            _accumulate_one(rule, each)
+
+
+def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
+    group, products, coefficients = rule.group, rule.products, rule.direction_coefficients
+    recorded, count = in_graph(), len(each.memory)
+    tensors = (each.p, each.grad, each.alpha, *each.memory, *each.rule_memory)
+    for theta, grad, alpha, *others in chunks(*tensors):
+        memory, rule_memory = others[:count], others[count:]
+        g = descent_gradient(group, grad, theta)
+        if group["differentiable"]:  # what the graph holds must not be written to below
+            u = rule.direction(theta.clone(), alpha.clone(), *(t.clone() for t in memory))
+        else:
+            u = rule.direction(theta, alpha, *memory)
+        if products is None:
+            _move_elements(group, alpha, g, u, rule_memory)
+        else:
+            pairs = ((g, u), (g, g), (u, u)) if products.norms else ((g, u),)
+            by_member = alpha.dim() > 0
+            values = [(inner_by_member if by_member else inner)(*pair) for pair in pairs]
+            share = g.numel() // values[0].numel()
+            numbers = values if recorded or by_member else map(as_float, values)
+            products.add(share, *rule.scaled(numbers))
+        if coefficients is not None:
+            _keep_direction(coefficients, g, *memory)
+
+
+def _keep_direction(coefficients: tuple[float, float], g: Tensor, u: Tensor, *rest: Tensor) -> None:
+    a, b = coefficients
+    u.copy_(g if a == 1 else g * a)
+    if b:
+        u.add_(rest[0], alpha=b)
+
+
+def apply_rule(group: Group, alpha: Tensor, h: Number, memory: list[Tensor]) -> None:
+    """Move alpha by the rule, within its bounds, and what the rule remembers with it.
+
+    A rate does not move to where it would not be finite, and neither moves where h is not finite.
+    At h = 0 the rate stays too, be it outside its bounds: a step at the rate 0 changes nothing, as
+    `torch.distributed.checkpoint` expects of the one by which it makes states.
+
+    Args:
+        group: the options.
+        alpha: the rate or rates, written to.
+        h: the hypergradient.
+        memory: what the rule remembers, in the order of `Rule.memory`, written to.
+    """
+    rule, beta, bounds = RULES[group["rule"]].update, group["hypergrad_lr"], group["lr_bounds"]
+    if type(h) is float and alpha.is_cpu:
+        result = rule(alpha.item(), h, beta, *(m.item() for m in memory))
+        value, *remembered = result if memory else (result,)
+        value = float(value)
+        if math.isfinite(value) and math.isfinite(h) and h != 0:
+            if bounds is not None:
+                value = min(max(value, bounds[0]), bounds[1])
+            alpha.fill_(value)
+        if math.isfinite(h):
+            for m, number in zip(memory, remembered, strict=True):
+                m.fill_(number)
+        return
+    before = alpha.clone() if group["differentiable"] else alpha
+    h = torch.as_tensor(h, dtype=alpha.dtype, device=alpha.device)
+    result = rule(before, h, beta, *memory)
+    moved, *remembered = result if memory else (result,)
+    moves = moved.isfinite() & h.isfinite() & (h != 0)
+    if bounds is not None:
+        moved = moved.clamp(*bounds)
+    assign(alpha, torch.where(moves, moved, before))
+    for m, number in zip(memory, remembered, strict=True):
+        assign(m, torch.where(h.isfinite(), number, m))
+
+
+def _move_elements(
+    group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tensor, memory: list[Tensor]
+) -> None:
+    """Move a rate for each element: there <g_t, u_{t-1}> is a product of two numbers."""
+    g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
+    rule = RULES[group["rule"]]
+    h = cosine_of_elements(g, u) if rule.form == "cosine" else g * u
+    if rule.form == "logarithmic":
+        h = alpha * h
+    apply_rule(group, alpha, h, memory)

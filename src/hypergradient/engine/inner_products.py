@@ -1,0 +1,59 @@
+"""Inner products of g_t with u_{t-1}, added up over what shares a learning rate."""
+
+import torch
+from torch import Tensor
+
+from hypergradient.engine.numbers import cosine, total
+from hypergradient.engine.rules import RULES
+from hypergradient.engine.types import Group, Number
+
+
+class InnerProducts:
+    """Terms of <g_t, u_{t-1}>, and of <g_t, g_t> and <u_{t-1}, u_{t-1}> with `norms`.
+
+    Attributes:
+        norms: whether a group asks for norms; groups that share a rate may differ in their rule.
+        terms: (<g, u>,) or (<g, u>, <g, g>, <u, u>), one for each chunk or batch.
+        count: the number of elements that share the rate.
+    """
+
+    def __init__(self, *, norms: bool) -> None:
+        self.norms = norms
+        self.terms: list[tuple[Number, ...]] = []
+        self.count: int | Tensor = 0
+
+    @classmethod
+    def of(cls, sums: Tensor) -> "InnerProducts":
+        """Return the products of all ranks, from the sum of what each rank's `sums` gave.
+
+        Where no rank had a gradient, <g, u> is NaN, which moves no rate.
+        """
+        products = cls(norms=True)
+        gu, gg, uu, products.count = sums.unbind()
+        products.terms = [(torch.where(products.count == 0, torch.nan, gu), gg, uu)]
+        return products
+
+    def add(self, count: int, *products: Number) -> None:
+        self.terms.append(products)
+        self.count += count
+
+    def totals(self) -> list[Number]:
+        if len(self.terms) == 1 and type(self.terms[0][0]) is float:
+            return [*self.terms[0]]
+        return [total(terms) for terms in zip(*self.terms, strict=True)]
+
+    def sums(self, like: Tensor) -> Tensor:
+        """Return <g, u>, <g, g>, <u, u> and their number of elements, in a rate's precision."""
+        zero = torch.zeros_like(like)
+        numbers = [torch.as_tensor(t, dtype=zero.dtype).to(zero) for t in self.totals()]
+        numbers += [zero] * (3 - len(numbers))
+        return torch.stack([zero + t for t in (*numbers, self.count)])
+
+    def hypergradient(self, group: Group) -> Number:
+        """Return h_t in the form that the group's rule wants."""
+        gu, *norms = self.totals()
+        if RULES[group["rule"]].form == "cosine":
+            return cosine(gu, *norms)
+        if group["reduction"] != "mean":
+            return gu
+        return gu / (self.count if isinstance(self.count, Tensor) else max(self.count, 1))

@@ -1,0 +1,308 @@
+"""The step of every optimizer here: base x trace x rule x iterate.
+
+    h_t     = <g_t, trace_{t-1}>                  = -d f(theta_{t-1}) / d alpha_{t-1};  trace_0 = 0
+    alpha_t = rule(alpha_{t-1}, h_t)              rules.py
+    u_t     = base(g_t)                           base.py, and the folder optimizers/
+    theta_t = iterate(theta_{t-1}, alpha_t, u_t)  iterates.py
+    trace_t = mu (trace_{t-1} + u_t)              or u_t, the last step alone, where mu = 0
+
+`HypergradientOptimizer.step` has these five lines. A base needs no more than `direction`. Faster
+ways to make the same step stand beside it: the C pass (native.py) for dense float32 parameters on
+the CPU, and torch's own kernels for the bases that have them (`KernelBase`).
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import nullcontext
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from hypergradient.engine.base import KernelBase, stored_direction
+from hypergradient.engine.hypergradients import accumulate, apply_rule
+from hypergradient.engine.inner_products import InnerProducts
+from hypergradient.engine.iterates import LastIterate
+from hypergradient.engine.learning_rate import alpha_of, learned_rate
+from hypergradient.engine.native import NativeAverageStep, NativeStep
+from hypergradient.engine.numbers import as_float
+from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
+from hypergradient.engine.ranks import Ranks, ranks_of
+from hypergradient.engine.rules import RULES
+from hypergradient.engine.state import KEPT, StatefulOptimizer
+from hypergradient.engine.tensors import (
+    dense_gradient,
+    descent_gradient,
+    gradient_of,
+    in_graph,
+    with_gradient,
+)
+from hypergradient.engine.torch_kernels import descend_by_kernel, direction_by_kernel, has_fused
+from hypergradient.engine.types import Group, Number
+
+Products = dict[Hashable, InnerProducts]
+
+
+class HypergradientOptimizer(StatefulOptimizer):
+    """The step that all optimizers here have in common."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the learning rates, then the parameters.
+
+        Args:
+            closure: evaluates the model again and returns the loss.
+
+        Returns:
+            The closure's loss; None without a closure.
+        """
+        self._before_step()
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._take_writes()
+        ranks = ranks_of(self)
+        with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
+            batches, products = self._batches(ranks)
+            native = self._native_step(batches)
+            native.accumulate()  # h_t = <g_t, trace_{t-1}>
+            accumulate(native.others)
+            if ranks is not None:
+                self._total(products, ranks)
+            if self.iterate.rate_first:
+                self._apply_rules(products)  # alpha_t = rule(alpha_{t-1}, h_t)
+            native.descend()
+            for rule, each in self._descend_by_kernels(native.remaining):
+                u = self._direction(rule, each)  # u_t = base(g_t)
+                alpha = self.rate(rule.group, each.p)
+                moved = self._iterate_of(rule).move(each.p, alpha, u, each.state, rule.group)
+                self._remember(rule, each, moved)  # trace_t = mu (trace_{t-1} + u_t)
+            if not self.iterate.rate_first:
+                self._apply_rules(products)
+        return loss
+
+    def _before_step(self) -> None:
+        """Check that a step may be made now; called first in each step."""
+
+    # Which parameters move, and by what.
+
+    def _batches(self, ranks: Ranks | None = None) -> tuple[Batches, Products]:
+        """Collect the parameters that have a gradient, and the sums that their rates need."""
+        batches: Batches = []
+        products: Products = {}
+        for group in self.param_groups:
+            if group["differentiable"]:
+                self._renew(group)
+            batches += self._batches_of(group, products, ranks)
+        if batches:
+            self._begin(batches, ranks)
+        return batches, products
+
+    def _begin(self, batches: Batches, ranks: Ranks | None) -> None:
+        """Prepare the iterate of each group; called in each step in which a parameter moves."""
+        for group in self.param_groups:
+            self.iterate.begin(group)
+
+    def _batches_of(self, group: Group, products: Products, ranks: Ranks | None) -> Batches:
+        names, granularity = self.memory_names(group), group["granularity"]
+        base, alpha = self.base_of(group), alpha_of(group)
+        kernels = base if isinstance(base, KernelBase) else None
+        rule_memory = tuple(RULES[group["rule"]].memory) if granularity == "element" else ()
+        own_rates = granularity in ("tensor", "element", "member")
+        own_products = granularity == "tensor" or ranks is not None
+        batches: Batches = []
+        key_of_batch: Number | None = None
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
+                continue
+            sparse = grad.is_sparse
+            if sparse or group.get("fused"):
+                self._refuse(group, p, grad)
+                grad = dense_gradient(p)
+            state = self.state[p]
+            if not state:
+                state.update(self.initial_state(group, p))
+            memory = [state[n] if n in state else self._missing(group, n, p) for n in names]
+            if own_rates:
+                alpha = self.rate(group, p)
+            key = 0.0 if kernels is None else kernels.batch_key(state)
+            alone = own_products or sparse or isinstance(key, Tensor)
+            if alone or key_of_batch is None or key != key_of_batch:
+                steps: list[ParamStep] = []
+                batches.append((self._update_rule(group, p, key, products, ranks), steps))
+                key_of_batch = None if alone else key
+            remembered = [state[n] for n in rule_memory] if rule_memory else []
+            steps.append(ParamStep(p, grad, alpha, memory, remembered, state))
+        return batches
+
+    def _missing(self, group: Group, name: str, p: Tensor) -> Tensor:
+        """Return zeros for a state that is not there, as an option has changed in mid-training."""
+        base, state = self.base_of(group), self.state[p]
+        if name not in KEPT and isinstance(base, KernelBase):
+            return base.missing_state(state, name, p)
+        state[name] = torch.zeros_like(p)
+        zeros: Tensor = state[name]
+        return zeros
+
+    def _update_rule(
+        self, group: Group, p: Tensor, key: Number, products: Products, ranks: Ranks | None
+    ) -> UpdateRule:
+        """Say how a parameter moves, and others that share its products and its `key`."""
+        form = RULES[group["rule"]].form
+        shared = _products_key(group, p)
+        if ranks is not None and shared is not None and not ranks.counts(group, p):
+            shared = "counted by another rank"
+        own = None if shared is None else products.get(shared)
+        if own is None and shared is not None:
+            norms = any(RULES[each["rule"]].form == "cosine" for each in self.param_groups)
+            own = products[shared] = InnerProducts(norms=norms)
+        scale: Number | None = None
+        if form == "logarithmic" and own is not None:
+            alpha = alpha_of(group)
+            if group["granularity"] == "tensor":
+                alpha = self.rate(group, p)
+            scale = alpha if alpha.dim() else as_float(alpha)
+            scale = learned_rate(group, scale) if self.trace_memory else scale
+        base = self.base_of(group)
+        if group["product"] == "gradient":
+            return UpdateRule(group, base, key, own, scale, stored_direction, (1.0, 0.0), None)
+        if not isinstance(base, KernelBase):
+            return UpdateRule(group, base, key, own, scale, stored_direction, None, None)
+        update = base.state_update(group, key) if self._may_advance(group, p) else None
+        if self.trace_memory:
+            return UpdateRule(group, base, key, own, scale, stored_direction, None, update)
+        direction, kept = base.last_direction(group, key), base.direction_coefficients(group)
+        return UpdateRule(group, base, key, own, scale, direction, kept, update)
+
+    def _may_advance(self, group: Group, p: Tensor) -> bool:
+        """Whether the C pass may advance the states: on the CPU, and no kernel was asked for."""
+        unnamed = group.get("foreach") is None and group.get("fused") is None
+        dense = self.trace_memory > 0 or not gradient_of(p).is_sparse
+        return unnamed and p.is_cpu and dense and not in_graph()
+
+    def _refuse(self, group: Group, p: Tensor, grad: Tensor) -> None:
+        """Refuse what torch's own class refuses, before anything is written."""
+        base = self.base_of(group)
+        if grad.is_sparse and not base.takes_sparse:
+            name = type(base).__name__
+            raise RuntimeError(
+                f"{name} does not support sparse gradients, please consider SparseAdam instead"
+            )
+        if group.get("fused") and not has_fused(p):
+            raise RuntimeError(
+                "`fused=True` requires all the params to be floating point Tensors of supported "
+                f"devices, but one is {p.dtype} on {p.device.type}: leave it out"
+            )
+
+    def _renew(self, group: Group) -> None:
+        """Leave the rates and states of the last step to the graph, and go on with copies."""
+        group["lr"] = group["lr"].clone()
+        for p in with_gradient(group):
+            self.state[p] = {name: value.clone() for name, value in self.state[p].items()}
+
+    def _native_step(self, batches: Batches) -> NativeStep | NativeAverageStep:
+        """Let the C pass take what it can of a step."""
+        if self.trace_memory:
+            return NativeAverageStep(batches, self.trace_memory)
+        return NativeStep(batches)
+
+    # alpha_t = rule(alpha_{t-1}, h_t)
+
+    def _total(self, products: Products, ranks: Ranks) -> None:
+        """Let the products of rates that ranks share be sums over all of them."""
+        sums = {}
+        for group in filter(ranks.pools, self.param_groups):
+            for key, alpha in self._shared_rates(group):
+                sums[key] = products.get(key, InnerProducts(norms=True)).sums(alpha)
+        for key, total in ranks.total(sums).items():
+            products[key] = InnerProducts.of(total)
+
+    def _apply_rules(self, products: Products) -> None:
+        """Move all rates that are not element-wise, which `accumulate` has moved."""
+        for group in self.param_groups:
+            names = RULES[group["rule"]].memory
+            for key, alpha in self._shared_rates(group):
+                if key in products:
+                    place = self.state[key] if isinstance(key, Tensor) else group
+                    memory = [place[name] for name in names]
+                    apply_rule(group, alpha, products[key].hypergradient(group), memory)
+
+    def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
+        """Yield each rate of a group that is not element-wise, and what shares it."""
+        if group["granularity"] == "tensor":
+            for p in group["params"]:
+                if "lr" in self.state.get(p, {}):
+                    yield p, self.state[p]["lr"]
+        elif group["granularity"] != "element":
+            yield _products_key(group, None), alpha_of(group)
+
+    # u_t = base(g_t);  theta_t = iterate(theta_{t-1}, alpha_t, u_t);  trace_t
+
+    def _descend_by_kernels(self, remaining: Batches) -> Iterator[tuple[UpdateRule, ParamStep]]:
+        """Move what torch's kernels can move at one rate; yield the other parameters."""
+        by_group: dict[int, tuple[KernelBase, Group, list[ParamStep]]] = {}
+        for rule, steps in remaining:
+            base, group = rule.base, rule.group
+            one_rate = group["granularity"] not in ("element", "member")
+            if isinstance(base, KernelBase) and self._is_for_kernels(rule) and one_rate:
+                by_group.setdefault(id(group), (base, group, []))[2].extend(steps)
+            else:
+                yield from ((rule, each) for each in steps)
+        for base, group, steps in by_group.values():
+            if group["granularity"] == "tensor":
+                for each in steps:
+                    descend_by_kernel(base, group, each.alpha, [each])
+            else:
+                descend_by_kernel(base, group, alpha_of(group), steps)
+
+    def _is_for_kernels(self, rule: UpdateRule) -> bool:
+        """Whether torch's kernel makes the whole move theta -= alpha u_t."""
+        plain = type(self._iterate_of(rule)) is LastIterate
+        return isinstance(rule.base, KernelBase) and plain and not self.trace_memory
+
+    def _direction(self, rule: UpdateRule, each: ParamStep) -> Tensor:
+        """Advance the state of a parameter, and return u_t."""
+        group, base, p = rule.group, rule.base, each.p
+        g = descent_gradient(group, each.grad, p)
+        if isinstance(base, KernelBase) and self._is_for_kernels(rule):
+            u = direction_by_kernel(base, group, each, g)
+        else:
+            u = base.direction(g, p, each.state, group)
+        decay = group["weight_decay"]
+        if not group["decoupled_weight_decay"] or (not isinstance(decay, Tensor) and decay == 0):
+            return u
+        return u + decay * p if isinstance(decay, Tensor) else u.add(p, alpha=decay)
+
+    def _iterate_of(self, rule: UpdateRule) -> LastIterate:
+        own = rule.base.iterate(rule.group) if isinstance(rule.base, KernelBase) else None
+        return own or self.iterate
+
+    def _remember(self, rule: UpdateRule, each: ParamStep, moved: Tensor) -> None:
+        """Let the trace remember a move, for the next step's hypergradient.
+
+        Args:
+            rule: how the parameter moved.
+            each: the parameter.
+            moved: what the iterate returned.
+        """
+        if self.trace_memory:
+            each.memory[0].add_(moved).mul_(self.trace_memory)
+        elif rule.group["product"] == "direction" and not isinstance(rule.base, KernelBase):
+            each.memory[0].copy_(moved)
+        # else the base computes u_t from its own state, or `accumulate` has kept it
+
+
+def _products_key(group: Group, p: Tensor | None) -> Hashable:
+    """Return what shares a rate, to find its products; None where each element has its own."""
+    granularity: str = group["granularity"]
+    if granularity in ("group", "member"):
+        return id(group)
+    if granularity == "tensor":
+        return p
+    if granularity == "element":
+        return None
+    return "global, by log alpha" if RULES[group["rule"]].form == "logarithmic" else "global"

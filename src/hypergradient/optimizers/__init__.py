@@ -1,0 +1,1 @@
+"""The optimizers and bases that users import, one file a family."""

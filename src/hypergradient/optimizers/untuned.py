@@ -1,0 +1,303 @@
+"""An optimizer without a learning rate to choose: hypergradients with a memory, on an average.
+
+A hypergradient <g_t, u_{t-1}> sees one step. So it is biased where batches are reshuffled, as two
+batches of one epoch have correlated noise, and it is short-sighted: the rate that is best for the
+next loss is far below the one that is best for training (docs/untuned.md). Both biases vanish if
+h uses the displacement of about the last 50 steps, m_t, and the parameters are an average, which
+forgives a rate that is too high for any single step.
+
+    z_t     = z_{t-1} - alpha_t u_t,                            u_t = g_t, or Adam's g_t / sqrt(v_t)
+    x_t     = (1 - c_t) x_{t-1} + c_t z_t,                      c_t the weight of step t
+    y_t     = (1 - b) z_t + b x_t,                              where gradients are taken
+    m_t     = mu (m_{t-1} + (y_{t-1} - y_t) / alpha_t)
+    alpha_{t+1} = alpha_t exp(eta_t clip(h_t / E|h|, -1, 1)),   h_t = alpha_t <g_t, m_{t-1}>
+
+h_t is minus the derivative of the loss with respect to the logarithm of a rate that all the last
+steps had in common, if directions had been what they were. Steps count in m by their direction: by
+their length, those of a rate that was too high would go on lowering it long after it had fallen.
+The first three lines are the schedule-free method of Defazio et al. (2024, eq. 1 to 3), in
+`engine/iterates.py`; the last one is the rule "relative", in `engine/rules.py`.
+"""
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from hypergradient.engine.adam_direction import AdamDirection
+from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas
+from hypergradient.engine.iterates import Average
+from hypergradient.engine.learning_rate import Rate, alpha_of, learned_rate, set_learned_rate
+from hypergradient.engine.numbers import as_float
+from hypergradient.engine.optimizer import HypergradientOptimizer
+from hypergradient.engine.param_step import Batches
+from hypergradient.engine.ranks import Ranks
+from hypergradient.engine.tensors import HALF, descent_gradient, inner
+from hypergradient.engine.types import Group, Number, State
+from hypergradient.optimizers.adam import step_count
+from hypergradient.optimizers.bases import BASES
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
+
+
+class AdamWithoutMomentum(KernelBase):
+    """u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps): Adam whose momentum the average replaces."""
+
+    defaults = {"betas": (0.93, 0.999), "eps": 1e-8}
+    name = "adam"
+    takes_sparse = True  # the engine makes them dense
+
+    def init(self, p: Tensor) -> State:
+        return {"step": step_count(p), "exp_avg_sq": torch.zeros_like(p)}
+
+    def direction(self, g: Tensor, p: Tensor, state: State, group: Group) -> Tensor:
+        beta2 = group["betas"][1]
+        state["step"] += 1
+        v = state["exp_avg_sq"]
+        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        v_hat = v / (1 - beta2 ** as_float(state["step"]))
+        root: Tensor = v_hat.sqrt() + group["eps"]
+        return g / root
+
+    def batch_key(self, state: State) -> Number:
+        return as_float(state["step"])
+
+    def state_update(self, group: Group, key: Number) -> StateUpdate | None:
+        beta2 = group["betas"][1]
+        scale = (1 - beta2 ** (key + 1)) ** -0.5
+        direction = AdamDirection(scale, group["eps"])
+        return StateUpdate((1.0, 0.0, 0.0), (1 - beta2, beta2), direction)
+
+
+class Untuned(HypergradientOptimizer):
+    r"""SGD or Adam without a learning rate to choose.
+
+    Call `optimizer.train()` before training and `optimizer.eval()` before evaluating or saving a
+    model: the best parameters are an average x_t, and gradients are taken at another point, y_t
+    (as with other schedule-free optimizers). Give it no learning-rate scheduler. The running
+    statistics of batch norms are those of y_t: after `eval()`, pass some training batches through
+    the model in its training mode, without gradients, before the model evaluates.
+
+    .. math::
+        z_t &= z_{t-1} - \alpha_t (u_t + \lambda y_{t-1}), \quad
+        x_t = (1 - c_t) x_{t-1} + c_t z_t \\
+        y_t &= (1 - b) z_t + b x_t, \quad
+        m_t = \mu (m_{t-1} + (y_{t-1} - y_t) / \alpha_t) \\
+        h_t &= \alpha_t \langle g_t, m_{t-1} \rangle, \quad
+        \alpha_{t+1} = \alpha_t \exp(\eta_t \,\mathrm{clip}(h_t / E|h|, -1, 1))
+
+    u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part.
+    eta_t is 0.2 until h is negative for the first time, then 0.05, or 10 / t if that is less: a
+    rate may change by as much in every doubling of the training. E|h| is a mean over about 200
+    steps, or half of all if that is more, in which an outlier counts for 100 times the mean at
+    most. c_t weights steps by t^3 and by the largest rate so far, squared, which alpha never leaves
+    by more than a factor of 100; so it comes back from anywhere. The first rate is the least of
+    `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit: to scale the loss changes no
+    more than rounding.
+
+    It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. Dense float32 parameters
+    on the CPU move in one pass of a C function, all others by functions of torch.
+
+    Args:
+        params: parameters or parameter groups. All groups share one learned rate; the `lr` of a
+            group is a factor on it, relative to the optimizer's.
+        lr: an upper bound of the first rate, of use only to make a start slower.
+        betas: b, and the decay of v_t; (0.93, 0.999) by default. For a base with a momentum of its
+            own, such as Lion, these are its own.
+        eps: added to sqrt(v_t); the base's own by default.
+        weight_decay: lambda, decoupled from u_t as in `torch.optim.AdamW`.
+        base: "adam" (whose momentum the average replaces), "sgd", "rmsprop", "adagrad", "lion",
+            "muon", or an instance of `Base`.
+        interpolation: b, for a base with a momentum of its own; 0.93 by default.
+        process_group: as in `Hypergradient`.
+        options: the base's own options.
+
+    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor.
+
+    Raises:
+        ValueError: at construction, for an option out of its range.
+        RuntimeError: if `step` is called between `eval()` and `train()`.
+
+    Source: the hypergradient is eq. 2 of Baydin et al. (ICLR 2018) with m_{t-1} for their
+    -u_{t-1}; the average is Defazio et al., "The Road Less Scheduled", 2024, eq. 1 to 3.
+    The constants were chosen on six small tasks (docs/untuned.md).
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x, y = torch.randn(64, 3), torch.randn(64, 1)
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = Untuned(model.parameters())
+        >>> for _ in range(300):
+        ...     optimizer.zero_grad()
+        ...     torch.nn.functional.mse_loss(model(x), y).backward()
+        ...     optimizer.step()
+        >>> optimizer.eval()
+        >>> best = torch.linalg.lstsq(torch.cat([x, torch.ones(64, 1)], 1), y).solution
+        >>> torch.allclose(model.weight[0], best[:3, 0], atol=1e-2)
+        True
+    """
+
+    iterate = Average()
+    trace_memory = 0.98  # mu
+    rule = "relative"
+    first_step = 1e-2  # the size of the first step, relative to the parameters
+    more_options = ("lr", "betas", "eps", "interpolation", "training")
+    known_bases = MappingProxyType(
+        {
+            **{name: BASES[name] for name in ("sgd", "rmsprop", "adagrad", "lion", "muon")},
+            "adam": AdamWithoutMomentum(),
+        }
+    )
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        betas: tuple[float, float] | None = None,
+        eps: float | None = None,
+        weight_decay: float = 0.0,
+        *,
+        base: Base | str = "adam",
+        interpolation: float | None = None,
+        process_group: "ProcessGroup | None" = None,
+        **options: Any,
+    ) -> None:
+        given = {"betas": betas, "eps": eps, "interpolation": interpolation}
+        shared = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "decoupled_weight_decay": True,
+            "hypergrad_lr": 0.05,
+            "rule": self.rule,
+            "granularity": "global",
+            "interpolation": None,
+            "training": True,
+        }
+        named = {name: value for name, value in given.items() if value is not None}
+        super().__init__(params, base, {**shared, **named, **options}, process_group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters, with options of its own, as in `torch.optim.Optimizer`.
+
+        All groups share one learned rate. A group's `lr` is a factor on it, relative to the
+        optimizer's `lr`. A number computed from a rate in use, such as
+        `optimizer.param_groups[0]["lr"] / 10`, is taken for the rate that it is.
+        """
+        lr, first = param_group.get("lr", self.defaults["lr"]), next(iter(self.param_groups), None)
+        learned = 1.0 if first is None else self._learned(first)
+        if isinstance(lr, Rate):
+            lr = float(lr.as_subclass(Tensor)) / float(learned)
+        super().add_param_group({**param_group, "lr": lr})
+        added = self.param_groups[-1]
+        if added["interpolation"] is None:
+            without = added["base"] in ("adam", "sgd")  # no momentum of its own
+            betas = added.get("betas", BETAS)
+            added["interpolation"] = betas[0] if without else BETAS[0]
+        if first is not None:
+            set_learned_rate(added, learned * added["initial_lr"])
+            added["training"] = first["training"]
+            for name in self._group_numbers(added):
+                added[name].copy_(first[name])
+            added["largest_lr"].mul_(added["initial_lr"] / first["initial_lr"])
+
+    def _learned(self, group: Group) -> Number:
+        """Return the learned rate of all groups, relative to the `lr` of each."""
+        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["initial_lr"]
+        return learned
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        if not float(group["lr"]) > 0:
+            raise ValueError(
+                f"lr={group['lr']!r} is not a finite number > 0: leave it out, 1.0 bounds nothing"
+            )
+        if group["granularity"] not in ("global", "group"):
+            raise ValueError(
+                f"granularity={group['granularity']!r} does not go with Untuned: use 'global', "
+                "one rate for all, or 'group'"
+            )
+        for name in ("differentiable", "maximize"):
+            if group[name]:
+                raise ValueError(f"{name}=True does not go with Untuned: leave it out")
+        params = group["params"]
+        for given in [params] if isinstance(params, Tensor) else params:
+            p = given[1] if isinstance(given, tuple) else given
+            if not p.is_floating_point() or p.dtype.itemsize <= HALF:
+                raise ValueError(
+                    f"a parameter of {p.dtype}: its moves are too small for it, so keep parameters "
+                    "in torch.float32 and compute in less by torch.autocast"
+                )
+        b = group["interpolation"]
+        if b is None and "betas" in group:
+            check_betas(group["betas"], 2)
+            b = group["betas"][0]
+        if b is not None and not 0 < b < 1:
+            raise ValueError(f"betas[0]={b!r} is not between 0 and 1, such as (0.93, 0.999)")
+
+    def _before_step(self) -> None:
+        if not self.param_groups[0]["training"]:
+            raise RuntimeError(
+                "step() after eval(): the parameters are the average, where no gradient belongs; "
+                "call optimizer.train() before training goes on"
+            )
+
+    # The first rate.
+
+    def _begin(self, batches: Batches, ranks: Ranks | None) -> None:
+        if not self.param_groups[0].get("bounded"):
+            self._bound_first_rate(batches, ranks)
+        super()._begin(batches, ranks)
+
+    def _bound_first_rate(self, batches: Batches, ranks: Ranks | None) -> None:
+        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`.
+
+        Args:
+            batches: the parameters that have a gradient.
+            ranks: those with whom the optimizer shares its parameters.
+        """
+        first = self.param_groups[0]
+        sums = torch.zeros_like(alpha_of(first)).repeat(3)
+        for rule, steps in batches:
+            for p, grad, *_ in steps:
+                if ranks is None or ranks.counts(rule.group, p):
+                    g = descent_gradient(rule.group, grad, p)
+                    u = rule.base.direction(g, p, rule.base.init(p), rule.group)
+                    sums += torch.stack([inner(p, p), inner(u, u), sums.new_tensor(p.numel())])
+        if ranks is not None:
+            sums = ranks.total({"first rate": sums})["first rate"]
+        theta, u, count = sums.unbind()
+        size = (theta / count.clamp(min=1)).sqrt().clamp(min=self.first_step)  # may start at zero
+        bound = self.first_step * size / (u / count.clamp(min=1)).sqrt()
+        bound = torch.where(bound.isfinite(), bound, self.first_step * size)  # no gradient yet
+        rate = bound.clamp(max=self.defaults["lr"]).clamp(min=LEAST)
+        for group in self.param_groups:
+            set_learned_rate(group, rate * (group["initial_lr"] / self.defaults["lr"]))
+            group["bounded"] = True
+
+    # Between where gradients are taken and the average.
+
+    def eval(self) -> None:
+        """Put the average x_t into the parameters: to evaluate, and to save the model."""
+        self._switch(training=False)
+
+    def train(self) -> None:
+        """Put y_t, where gradients are taken, back into the parameters."""
+        self._switch(training=True)
+
+    @torch.no_grad()
+    def _switch(self, *, training: bool) -> None:
+        if self.param_groups[0]["training"] is training:
+            return
+        for group in self.param_groups:
+            group["training"] = training
+            for p in group["params"]:
+                if "z" in self.state.get(p, {}):
+                    self.iterate.switch(p, self.state[p], group, training=training)
+
+
+BETAS = (0.93, 0.999)

@@ -1,0 +1,100 @@
+"""Methods and their grids, as a study declares them, and every combination of their values."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    model_validator,
+)
+
+from hypergradient.study.declare.fields import (
+    Frozen,
+    MethodName,
+    ScheduleName,
+    Value,
+    Values,
+    as_list,
+    not_empty,
+)
+from hypergradient.study.methods.registry import find_method
+
+MOST_RUNS = 100_000
+"""Of a study: more are a slip of the pen, and would have to be expanded before that is seen."""
+
+
+def refuse_many(count: int) -> None:
+    """Raise a ``ValueError`` where so many runs are too many."""
+    if count > MOST_RUNS:
+        raise ValueError(
+            f"{count:,} runs are more than {MOST_RUNS:,}: shorten the lists, or split the study"
+        )
+
+
+class MethodEntry(Frozen):
+    """Methods that share schedules and a grid.
+
+    Attributes:
+        names: Names in ``METHODS``, of classes of ``torch.optim``, or references to classes.
+        schedule: Of the learning rate; by default constant, and its own for hypergradient descent.
+        grid: The values of each hyperparameter, of which every combination is run.
+        zip: The values of hyperparameters that change together, in lists of one length.
+    """
+
+    names: Annotated[tuple[MethodName, ...], BeforeValidator(as_list), AfterValidator(not_empty)]
+    schedule: Annotated[
+        tuple[ScheduleName, ...], BeforeValidator(as_list), AfterValidator(not_empty)
+    ] = ()
+    grid: dict[str, Values] = Field(default={})
+    zip: dict[str, Values] = Field(default={})
+
+    def schedules_of(self, name: str) -> tuple[str, ...]:
+        """Return the schedules that a method is run with."""
+        return self.schedule or find_method(name).schedules[:1]
+
+    def count(self) -> int:
+        """Return how many settings there are, without expanding them."""
+        rows = max([1, *map(len, self.zip.values())])
+        return math.prod(map(len, self.grid.values())) * rows
+
+    def settings(self) -> list[dict[str, Value]]:
+        """Return every combination of the grid and the zip's rows, the latter changing fastest."""
+        rows = [
+            dict(zip(self.zip, row, strict=True)) for row in zip(*self.zip.values(), strict=True)
+        ] or [{}]
+        return [
+            dict(zip(self.grid, values, strict=True)) | row
+            for values in product(*self.grid.values())
+            for row in rows
+        ]
+
+    @model_validator(mode="after")
+    def lists_fit(self) -> MethodEntry:
+        """Check the zip, then build each optimizer with each setting: they know best."""
+        if len({len(values) for values in self.zip.values()}) > 1:
+            lengths = ", ".join(f"{key} {len(values)}" for key, values in self.zip.items())
+            raise ValueError(f"zip: lists of one length are needed, not {lengths}")
+        if both := self.grid.keys() & self.zip.keys():
+            raise ValueError(f"{', '.join(sorted(both))} is in both grid and zip")
+        refuse_many(self.count() * len(self.names) * max(1, len(self.schedule)))
+        problems = {
+            f"{name}: {problem}": None
+            for name in self.names
+            for setting in self.settings()
+            if (problem := find_method(name).problem(setting))
+        }
+        for name in self.names:
+            fitting = find_method(name).schedules
+            problems |= {
+                f"{name}: schedule {schedule!r} does not go with it; use {', '.join(fitting)}": None
+                for schedule in self.schedules_of(name)
+                if schedule not in fitting
+            }
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

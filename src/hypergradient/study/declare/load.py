@@ -1,0 +1,120 @@
+"""Study files: finding one by name or path, and reading it with all its scales."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    ValidationError,
+)
+
+from hypergradient.study.declare.study import Study
+from hypergradient.study.errors import StudyError
+
+BUILT_IN = Path(__file__).parents[2] / "studies"
+"""The folder of the studies that come with the package."""
+
+SCALABLE = (
+    *("tasks", "methods", "seeds", "epochs", "batch_size", "train_examples", "valid_examples"),
+    *("decay_epochs", "until", "time"),
+)
+"""What a scale of a study can change."""
+
+DEFAULT_SCALE = "laptop"
+
+LONGEST = 1000
+"""Characters of a message."""
+
+
+def built_in_studies() -> dict[str, Path]:
+    """Return the files of the studies that come with the package, by name."""
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"), key=lambda each: each.stem)}
+
+
+def find_study(study: str) -> Path:
+    """Return the file of a study given by name or by a path that ends in ``.toml``.
+
+    Raises:
+        StudyError: There is none; the message suggests close names.
+    """
+    if study.endswith(".toml"):
+        if not is_file(path := Path(study)):
+            raise StudyError(f"no study file {one_line(study)}")
+        return path
+    names = built_in_studies()
+    if study not in names:
+        close = get_close_matches(study, names, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(names)}"
+        raise StudyError(f"no study {study!r}: {hint} (or give the path of a .toml file)")
+    return names[study]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's content, or raise a ``StudyError`` that says what is wrong with it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # also of an integer of thousands of digits
+        raise StudyError(f"{path}: {error}") from error
+    except RecursionError:
+        raise StudyError(f"{path}: its lists or tables are nested too deeply") from None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of that name, which may be no name at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def one_line(text: str) -> str:
+    """Return a text from anywhere as one line for a terminal, cut where it is long."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
+
+
+def load_study(path: Path, scale: str | None = None) -> Study:
+    """Read and validate a study with all its scales, and return it at one of them.
+
+    Args:
+        path: The TOML file.
+        scale: The name of one of its tables ``[scale.NAME]``; by default "laptop" or, where there
+            is no such table, the first.
+
+    Raises:
+        StudyError: All that is wrong with the file, one line each, with the place it is at.
+    """
+    content = read_toml(path)
+    scales = content.pop("scale", {})
+    if not isinstance(scales, dict) or not all(isinstance(s, dict) for s in scales.values()):
+        raise StudyError(f"{path}: scale: tables [scale.NAME] are needed")
+    problems: dict[str, None] = {}
+    studies: dict[str | None, Study] = {}
+    for name, changes in scales.items() or [(None, {})]:
+        allowed = {key: value for key, value in changes.items() if key in SCALABLE}
+        try:
+            studies[name] = Study.model_validate(
+                content | allowed | {"name": path.stem, "scale": name}
+            )
+        except ValidationError as error:
+            for problem in error.errors():
+                place = ".".join(str(part) for part in problem["loc"])
+                where = f"scale.{name}.{place}" if place.split(".")[0] in allowed else place
+                message = problem["msg"].removeprefix("Value error, ")
+                problems[f"{path}: {where}: {message}" if where else f"{path}: {message}"] = None
+        for key in changes.keys() - allowed.keys():
+            problems[f"{path}: scale.{name}.{key}: only {', '.join(SCALABLE)} can change"] = None
+    published = content.get("published")
+    if isinstance(published, str) and not is_file(path.parent / published):
+        problems[f"{path}: published: no file {published} beside the study"] = None
+    if problems:
+        raise StudyError("\n".join(map(one_line, problems)))
+    if scale is None:
+        scale = DEFAULT_SCALE if DEFAULT_SCALE in studies else next(iter(studies))
+    if scale not in studies:
+        declared = ", ".join(scales) or "none"
+        raise StudyError(f"{path.stem} has no scale {scale!r}; declared: {declared}")
+    return studies[scale]

@@ -1,0 +1,140 @@
+"""Ratios to the best tuned run: a map of methods and tasks, and profiles. Only draws."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from hypergradient.study.figures.style import PAGE, STYLE, blank
+from hypergradient.study.results.untuned import MEASURES, SETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TOP: Final = 100.0
+"""Ratios above have the darkest colour, and are beyond a profile's right end."""
+
+TITLES: Final = dict(zip(SETS, ("Selection tasks", "Claim tasks"), strict=True))
+
+_TUNED = {"color": "#a8a8a8", "ls": (0, (4, 1.5))}
+
+
+def draw_map(
+    table: pl.DataFrame, scores: pl.DataFrame, selection: Sequence[str], measure: str
+) -> Figure:
+    """Draw each line's ratio on each task, the mean over starts, and in small the worst start's.
+
+    Args:
+        table: From `results.untuned.by_task`.
+        scores: From `results.untuned.scores`: the order of the lines.
+        selection: The tasks on which something was chosen, which come first.
+        measure: One of `MEASURES`.
+    """
+    table, order = table.filter(measure=measure), ranking(scores, measure)
+    tasks = sorted(table["task"].unique(maintain_order=True), key=lambda t: t not in selection)
+    cells = {(row["base"], row["line"], row["task"]): row for row in table.iter_rows(named=True)}
+    with mpl.rc_context(STYLE):
+        figure = blank((PAGE, 1.5 + 0.27 * len(order)))
+        axes = figure.subplots()
+        values = np.full((len(order), len(tasks)), np.nan)
+        for (y, line), (x, task) in itertools.product(enumerate(order), enumerate(tasks)):
+            if cell := cells.get((*line, task)):
+                values[y, x] = cell["ratio"]
+                _write_cell(axes, x, y, cell)
+        norm, colours = LogNorm(1, TOP, clip=True), mpl.colormaps["YlOrBr"]
+        axes.imshow(values, cmap=colours, norm=norm, aspect="auto")
+        axes.set_xticks(range(len(tasks)), tasks, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(order)), [line for _, line in order])
+        for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set_parse_math(False)
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        gap: dict[str, Any] = {"color": "white", "lw": 4}
+        axes.axvline(sum(task in selection for task in tasks) - 0.5, **gap)
+        for y, (one, other) in enumerate(itertools.pairwise(order), 1):
+            if one[0] != other[0]:
+                axes.axhline(y - 0.5, **gap)
+        title = f"{MEASURES[measure]} over the best tuned one: mean over starts (worst) †dead runs"
+        figure.suptitle(title, fontsize=7, fontweight="bold")
+    return figure
+
+
+def _write_cell(axes: Axes, x: int, y: int, cell: dict[str, Any]) -> None:
+    colour = "white" if cell["ratio"] > TOP**0.55 else "black"
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
+    axes.text(x, y - 0.14, ratio_text(cell["ratio"]), fontsize=5, **style)
+    dead = f" †{cell['dead']}" if cell["dead"] else ""
+    axes.text(x, y + 0.24, f"({ratio_text(cell['worst'])}){dead}", fontsize=3.3, **style)
+
+
+def draw_profiles(table: pl.DataFrame, scores: pl.DataFrame, measure: str) -> Figure:
+    """Draw the share of tasks and starts within a factor of the best tuned.
+
+    A row a base optimizer, with its own constant rates from the same starts in grey, and a column
+    a set of tasks.
+
+    Args:
+        table: From `results.untuned.profile`.
+        scores: From `results.untuned.scores`: the order of the lines.
+        measure: One of `MEASURES`.
+    """
+    table, order = table.filter(measure=measure), ranking(scores, measure)
+    tuned = set(scores.filter("tuned").select("base", "line").rows())
+    bases = list(dict.fromkeys(base for base, _ in order))
+    sets = [name for name in SETS if name in table["set"]]
+    with mpl.rc_context(STYLE):
+        figure = blank((PAGE, 0.4 + 2.1 * len(bases)))
+        grid = figure.subplots(len(bases), len(sets), sharex=True, sharey=True, squeeze=False)
+        for row, base in zip(grid, bases, strict=True):
+            lines = [line for line in order if line[0] == base]
+            free = [line for line in lines if line not in tuned]
+            for axes, name in zip(row, sets, strict=True):
+                for line in lines:
+                    style: dict[str, Any] = _TUNED
+                    if line in free:
+                        style = {"color": mpl.colormaps["tab10"](free.index(line) % 10)}
+                    _draw_profile(axes, table.filter(set=name, base=base, line=line[1]), style)
+                if base == bases[0]:
+                    axes.set_title(TITLES[name], fontweight="bold")
+            legend = row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
+            for text in legend.get_texts():
+                text.set_parse_math(False)
+            row[0].set_ylabel(f"Share of tasks and starts\n(against tuned {base})")
+        for axes in grid[-1]:
+            axes.set_xlabel("Within a factor τ of the best tuned")
+    return figure
+
+
+def _draw_profile(axes: Axes, here: pl.DataFrame, style: dict[str, Any]) -> None:
+    if here.is_empty():
+        return
+    tau = [1.0, *here["tau"].clip(lower_bound=1.0), TOP]
+    share = [0.0, *here["share"], here["share"].max()]
+    axes.step(tau, share, where="post", label=here["line"][0], **style)
+    axes.set(xscale="log", xlim=(1, TOP), ylim=(0, 1.02))
+    axes.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def ranking(scores: pl.DataFrame, measure: str) -> list[tuple[str, str]]:
+    """Return base and line of each row: a base's together, by their mean on the claim tasks."""
+    first = scores.filter(measure=measure, set=scores["set"].min())  # or on what there is
+    return first.sort("base", "mean", maintain_order=True).select("base", "line").rows()
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio in few characters."""
+    if ratio >= 1000:  # noqa: PLR2004
+        return f"{ratio:.1e}".replace("e+0", "e").replace(".0e", "e")
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"  # noqa: PLR2004

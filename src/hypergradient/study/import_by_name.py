@@ -1,0 +1,103 @@
+"""Objects that a study names by text: ``package.module:Name`` or ``path/to/file.py:name``.
+
+A path is relative to the folder in which the command runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+RECORDED = {
+    "hypergradient": ("hypergradient", "319f05b383fbbc90"),
+    "hypergradient.study.methods.ablations": ("hypergradient.study.ablations", "2ae382f82977a033"),
+    "hypergradient.study.methods.baselines": ("hypergradient.study.peers", "ff0a3b52675c9d3a"),
+    "hypergradient.study.tasks.registry": (
+        "hypergradient.study.landscape.network",
+        "ec40942f01036590",
+    ),
+}
+"""The modules of this package that runs name: where each was when its first runs were recorded, and
+the hash of its source then.
+
+The ids and seeds of runs are made of these two. So a finished run stays finished when a module
+moves or is edited without changing a number. An edit that does change numbers raises
+``RESULTS_VERSION``, as it does anywhere else in this package."""
+
+
+def is_reference(name: str) -> bool:
+    """Return whether ``name`` names a place rather than an entry of a table."""
+    return ":" in name
+
+
+@cache
+def import_object(reference: str) -> Any:
+    """Import what ``reference`` names.
+
+    Raises:
+        ValueError: It cannot be imported, or nothing of that name is in it.
+    """
+    place, _, name = reference.rpartition(":")
+    try:
+        module = import_file(place) if place.endswith(".py") else import_module(place)
+    except Exception as error:
+        raise ValueError(
+            f"{reference}: cannot import {place}: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, name):
+        raise ValueError(f"{reference}: there is no {name} in {place}")
+    return getattr(module, name)
+
+
+def recorded_name(reference: str) -> str:
+    """Return the name under which a run records ``reference``: itself, unless it has moved."""
+    place, colon, name = reference.rpartition(":")
+    return RECORDED[place][0] + colon + name if place in RECORDED else reference
+
+
+@cache
+def source_hash(reference: str) -> str:
+    """Return the first 16 hex digits of the sha256 of the file that ``reference`` names.
+
+    The hash stands for the object in a run's id: a person's file that was edited makes other runs.
+    A module of this package has the hash that is recorded for it.
+    """
+    place, _, _ = reference.rpartition(":")
+    if place in RECORDED:
+        return RECORDED[place][1]
+    if not place.endswith(".py"):
+        module = find_spec(place)
+        if module is None or module.origin is None:
+            raise ValueError(f"{reference}: cannot find the source of {place}")
+        place = module.origin
+    try:
+        content = Path(place).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{reference}: cannot read {place}: {error.strerror}") from error
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def import_file(place: str) -> ModuleType:
+    path = Path(place).resolve()
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    found = spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise ImportError(place)
+    module = module_from_spec(found)
+    sys.modules[name] = module  # before it runs, as dataclasses look themselves up there
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

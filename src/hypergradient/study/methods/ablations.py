@@ -1,0 +1,99 @@
+"""``Untuned`` with one of its parts taken away or changed, for the study ``untuned-ablation``."""
+
+import math
+from dataclasses import replace
+
+from hypergradient import Untuned
+from hypergradient.engine.iterates import Average
+from hypergradient.engine.optimizer import Products
+from hypergradient.engine.rules import RULES, Relative, Rule
+
+
+def rule(name: str, **constants: float) -> str:
+    """Enter a variant of the rule "relative" into the table of rules, and return its name."""
+    usual = RULES["relative"]
+    RULES[name] = Rule(replace(Relative(), **constants), usual.form, usual.memory)
+    return name
+
+
+class OneStep(Untuned):
+    """The move of the last step alone in the inner product, as in hypergradient descent."""
+
+    trace_memory = 1e-6  # to scale the product changes nothing
+
+
+class TenSteps(Untuned):
+    """A memory of about ten steps."""
+
+    trace_memory = 0.9
+
+
+class Everything(Untuned):
+    """A memory of all that training has moved, as D-Adaptation and Prodigy have."""
+
+    trace_memory = 1.0
+
+
+class NoAverage(Untuned):
+    """The last iterate in the place of the average: all weight on the last step."""
+
+    iterate = Average(power=math.inf)
+
+
+class EqualWeights(Untuned):
+    """All steps of one rate weigh the same in the average."""
+
+    iterate = Average(power=0.0)
+
+
+class QuickMean(Untuned):
+    """The mean of |h| over ten steps, so that the rate moves at full speed."""
+
+    rule = rule("relative-quick-mean", steps=10.0, share=0.0)
+
+
+class ShortMean(Untuned):
+    """The mean of |h| over 200 steps, however many there have been."""
+
+    rule = rule("relative-short-mean", share=0.0)
+
+
+class ByLength(Untuned):
+    """The last steps by their length, and not by their direction."""
+
+    def _apply_rules(self, products: Products) -> None:
+        rate = self.param_groups[0]["lr"]
+        before = rate.clone()
+        super()._apply_rules(products)
+        for state in self.state.values():
+            state["direction_trace"].mul_(before / rate)
+
+
+class OneSpeed(Untuned):
+    """No slowing down: at most 0.05 a step for ever."""
+
+    rule = rule("relative-one-speed", slowing=math.inf)
+
+
+class Endless(Untuned):
+    """Both: a rate that may grow without end where every step looks good."""
+
+    rule = rule("relative-endless", share=0.0, slowing=math.inf)
+
+
+class NoRise(Untuned):
+    """One speed of the rate from the first step on."""
+
+    rule = rule("relative-no-rise", rise=1.0)
+
+
+class NoFloor(Untuned):
+    """A rate that may fall without end."""
+
+    rule = rule("relative-no-floor", floor=0.0)
+
+
+class SmallStart(Untuned):
+    """A first step ten times smaller."""
+
+    first_step = 1e-3

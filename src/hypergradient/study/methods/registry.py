@@ -1,0 +1,187 @@
+"""The methods that studies compare: a name, the optimizer it stands for, and its fixed options."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hypergradient.study.import_by_name import (
+    import_object,
+    is_reference,
+    recorded_name,
+    source_hash,
+)
+from hypergradient.study.methods.modes import set_mode, step_function
+from hypergradient.study.methods.schedules import HYPERGRADIENT, SCHEDULES
+from hypergradient.study.methods.traits import Traits, traits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+# The kernels that this package's optimizers choose, and the fastest.
+FUSED: Mapping[str, Any] = {"fused": True}
+
+NESTEROV: Mapping[str, Any] = {"momentum": 0.9, "nesterov": True}
+
+
+@dataclass(frozen=True)
+class Method:
+    """An optimizer and the options that make it the method of that name.
+
+    Attributes:
+        optimizer: The class, as ``package.module:Class``, so that naming it does not load torch.
+        fixed: Options that are part of the method.
+        known_traits: What it is, where the optimizer itself cannot say. Other authors' classes do
+            not, and their packages may not be installed where results are read.
+    """
+
+    optimizer: str
+    fixed: Mapping[str, float | bool | str] = field(default_factory=dict)
+    known_traits: Traits | None = None
+
+    def optimizer_class(self) -> Callable[..., Optimizer]:
+        """Import and return the optimizer's class."""
+        optimizer: Callable[..., Optimizer] = import_object(self.optimizer)
+        return optimizer
+
+    def traits(self, hyper: Mapping[str, float | bool | str]) -> Traits:
+        """Return what the optimizer is that these hyperparameters make."""
+        import torch  # noqa: PLC0415
+
+        if self.known_traits is not None:
+            return self.known_traits
+        return traits_of(self.build([torch.zeros(1, requires_grad=True)], hyper))
+
+    @property
+    def has_own_schedule(self) -> bool:
+        """Whether its rates are those of the schedule "hypergradient".
+
+        ``Untuned`` adapts its rate too, but its runs were recorded with a constant schedule, which
+        is a part of their ids.
+        """
+        from hypergradient import Untuned  # noqa: PLC0415
+        from hypergradient.engine.optimizer import HypergradientOptimizer  # noqa: PLC0415
+
+        optimizer = self.optimizer_class()
+        if not isinstance(optimizer, type) or issubclass(optimizer, Untuned):
+            return False
+        return issubclass(optimizer, HypergradientOptimizer)
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules it goes with, its own first."""
+        if self.has_own_schedule:
+            return (HYPERGRADIENT,)
+        return tuple(name for name in SCHEDULES if name != HYPERGRADIENT)
+
+    def accepts(self, option: str) -> bool:
+        """Return whether the optimizer's constructor has an option of that name."""
+        parameters = inspect.signature(self.optimizer_class()).parameters
+        return option in parameters and option != "params"
+
+    def build(
+        self,
+        parameters: Iterable[Tensor],
+        hyper: Mapping[str, float | bool | str],
+        weight_decay: float = 0.0,
+    ) -> Optimizer:
+        """Return the optimizer over ``parameters`` with the run's hyperparameters.
+
+        TOML has no null, so the text "none" stands for None (``lr_bounds = "none"``).
+        """
+        options = {key: None if value == "none" else value for key, value in hyper.items()}
+        if self.accepts("weight_decay") or weight_decay:
+            options["weight_decay"] = weight_decay
+        return self.optimizer_class()(parameters, **self.fixed, **options)
+
+    def lacking(self) -> str | None:
+        """Return which package the optimizer needs that is not installed, or None."""
+        import torch  # noqa: PLC0415
+
+        try:
+            self.build([torch.zeros(1, requires_grad=True)], {})
+        except ModuleNotFoundError as error:
+            return f"{error}: pip install 'hypergradient[bench]'"
+        except Exception:  # noqa: BLE001  (what is wrong with options is said elsewhere)
+            return None
+        return None
+
+    def problem(self, hyper: Mapping[str, float | bool | str]) -> str | None:
+        """Return what the optimizer has against these hyperparameters, or None."""
+        import torch  # noqa: PLC0415  (2 s, and not needed to list the studies)
+
+        if unknown := [key for key in hyper if not self.accepts(key)]:
+            return f"no option {', '.join(unknown)}"
+        if repeated := [key for key in hyper if key in self.fixed or key == "weight_decay"]:
+            return f"{', '.join(repeated)} cannot be set in a grid: the method or study fixes it"
+        parameter = torch.zeros(1, requires_grad=True)
+        parameter.grad = torch.zeros(1)
+        try:
+            optimizer = self.build([parameter], hyper)
+            set_mode(optimizer, training=True)
+            step_function(optimizer)(torch.zeros(()))
+        except ModuleNotFoundError:  # said before runs are trained: a study can be read without it
+            return None
+        except (TypeError, ValueError, RuntimeError) as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 (a person's optimizer may raise anything)
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+def baseline(function: str, *, adaptive: bool = True) -> Method:
+    """Return the method of one of ``baselines``, which is compared with Adam."""
+    place = f"hypergradient.study.methods.baselines:{function}"
+    return Method(place, known_traits=Traits(adaptive, "Adam"))
+
+
+METHODS = {
+    "SGD": Method("torch.optim:SGD", FUSED),
+    "SGDN": Method("torch.optim:SGD", {**FUSED, **NESTEROV}),
+    "Adam": Method("torch.optim:Adam", FUSED),
+    "AdamW": Method("torch.optim:AdamW", FUSED),
+    "SGD-HD": Method("hypergradient:SGDHD"),
+    "SGDN-HD": Method("hypergradient:SGDHD", NESTEROV),
+    "Adam-HD": Method("hypergradient:AdamHD"),
+    "AdamW-HD": Method("hypergradient:AdamWHD"),
+    "Untuned": Method("hypergradient:Untuned"),
+    "Untuned-SGD": Method("hypergradient:Untuned", {"base": "sgd"}),
+    # Others that find a rate, from their authors' packages: see ``baselines``.
+    "Prodigy": baseline("prodigy"),
+    "ProdigyPlus": baseline("prodigy_plus"),
+    "D-Adaptation": baseline("d_adaptation"),
+    "DoG": baseline("dog"),  # its direction is the gradient, but Adam is what it is compared with
+    "Schedule-Free": baseline("schedule_free", adaptive=False),
+    "MoMo": baseline("momo"),
+    "Mechanic": baseline("mechanic"),
+}
+"""The methods by name. Adding one here is all it takes; its other options can be set in a grid."""
+
+
+def find_method(name: str) -> Method:
+    """Return a method by its name, that of a class of ``torch.optim``, or ``package.module:Class``.
+
+    Raises:
+        ValueError: There is no such class.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    method = Method(name if is_reference(name) else f"torch.optim:{name}")
+    if not callable(method.optimizer_class()):
+        raise ValueError(f"{name} is not an optimizer's class")  # noqa: TRY004
+    return method
+
+
+def method_identity(name: str) -> dict[str, Any]:
+    """Return what determines a method's results, ready for JSON.
+
+    The packages' own optimizers change with the version of this package and of torch, which are
+    not part of it; a person's own optimizer is known by its source.
+    """
+    method = find_method(name)
+    own = {"source": source_hash(name)} if is_reference(name) else {}
+    return {"optimizer": recorded_name(method.optimizer), "fixed": dict(method.fixed)} | own

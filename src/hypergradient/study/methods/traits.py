@@ -1,0 +1,62 @@
+"""What an optimizer itself says of it: whether it adapts its rate, and what its base is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+SPELLED = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+"""Base optimizers as an option ``base`` spells them, and as methods are called."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the tables and figures need to know of an optimizer.
+
+    Attributes:
+        adaptive: Whether it changes its learning rate itself.
+        base: The base optimizer that it is compared with: "SGD", "SGDM" (with momentum), "SGDN"
+            (with Nesterov's momentum), "Adam", or another class's name.
+    """
+
+    adaptive: bool
+    base: str
+
+
+def traits_of(optimizer: Optimizer) -> Traits:
+    """Return the traits of an optimizer."""
+    return Traits(adapts_its_rate(optimizer), base_of(optimizer))
+
+
+def adapts_its_rate(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer changes its learning rate itself.
+
+    Such an optimizer says so by an attribute ``adaptive = True``. All optimizers of this package
+    do, and so do the classes that people derive from them.
+    """
+    return getattr(optimizer, "adaptive", False) is True
+
+
+def base_of(optimizer: Optimizer) -> str:
+    """Return the name of the base optimizer.
+
+    It is what the optimizer's own ``base`` says (``Untuned`` has such an option), else the class of
+    ``torch.optim`` that it derives from, else its own class.
+    """
+    declared: Any = getattr(optimizer, "base", optimizer.defaults.get("base"))
+    classes = [
+        c.__name__ for c in type(optimizer).__mro__ if c.__module__.startswith("torch.optim")
+    ]
+    if declared is not None:
+        name = declared if isinstance(declared, str) else type(declared).__name__
+        name = SPELLED.get(name.lower(), name)
+    else:
+        name = classes[0] if classes[0] != "Optimizer" else type(optimizer).__name__
+    if name == "SGD":
+        options = optimizer.param_groups[0]
+        if options.get("momentum", 0) != 0:
+            return "SGDN" if options.get("nesterov") else "SGDM"
+    return name

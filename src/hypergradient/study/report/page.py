@@ -1,0 +1,214 @@
+"""A study's results on one page: report.html, and its figures as files in figures/ beside it.
+
+The page holds everything it needs, plotly's script included, so it opens without a network. Its
+numbers are computed in `results`; `templates/scripts` draw them. What it can show is in `gallery`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from base64 import b64encode
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from hypergradient.study.figures.schedules import COLOURS, label_of
+from hypergradient.study.figures.style import LABELS, rate_colours, save
+from hypergradient.study.figures.untuned import TITLES
+from hypergradient.study.files import write_text
+from hypergradient.study.report.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
+from hypergradient.study.report.headline import headline
+from hypergradient.study.results.convergence import measured
+from hypergradient.study.results.pairs import scale_label, symbol
+from hypergradient.study.results.relative import WITHIN
+from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.sensitivity import NEAR
+from hypergradient.study.results.statistics import Statistics
+from hypergradient.study.results.untuned import MEASURES, PICTURED
+from hypergradient.study.results.verdicts import LEVEL, MARGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hypergradient.study.declare.study import Study
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+_SCRIPTS = ("base", "curves", "heatmap", "schedules", "page")  # in the order to run them
+
+
+def write_report(
+    study: Study,
+    runs: pl.DataFrame,
+    epochs: pl.DataFrame,
+    folder: Path,
+    *,
+    published: pl.DataFrame | None = None,
+) -> Path:
+    """Write folder/report.html and folder/figures/NAME.{pdf,png,csv}.
+
+    Args:
+        study: The study that was run; its `figures` name what to show.
+        runs: One row a run.
+        epochs: One row a run and epoch.
+        folder: Where to write; made if need be.
+        published: Numbers to set beside ours: method ("sgd_hd" for "SGD-HD"), lr0, hypergrad_lr,
+            and either epoch, train_loss and valid_loss, or iterations.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: The study names a figure that there is not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    statistics = Statistics(runs, epochs, published, getattr(study, "selection", ()))
+    names = shown(statistics, getattr(study, "figures", ())) if statistics.lines.height else []
+    note = scale_label(runs)
+    for name in names:
+        for stem, figure, table in GALLERY[name].draw(statistics):
+            save(figure, table, folder / "figures", stem, note)
+    html = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            study=study,
+            declaration=json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False),
+            headline=headline(statistics, names)
+            if statistics.lines.height
+            else ["No run has finished."],
+            facts=_facts(runs),
+            problems=_problems(runs),
+            note=note,
+            shown=names,
+            statistics=statistics,
+            several_rates=statistics.lines.height and len(statistics.rates) > 1,
+            near=NEAR,
+            within=round(100 * (WITHIN - 1)),
+            level=LEVEL,
+            margin=MARGIN,
+            losses=LOSS_LABELS,
+            several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
+            measures=MEASURES,
+            pictured=PICTURED,
+            titles=TITLES,
+            picture=lambda name: _picture(folder / "figures" / f"{name}.png"),
+            surroundings=_surroundings(runs),
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            page=_page(statistics, names) if set(names) - {"summary"} else None,
+            style=_asset("report.css"),
+            script=_script(),
+            plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
+        )
+    )
+    target = folder / "report.html"
+    write_text(target, html)
+    return target
+
+
+def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
+    """Name and value of what there is to know about the size of the study."""
+    counts = {
+        "run": runs.height,
+        "task": runs["task"].n_unique(),
+        "method": runs["method"].n_unique(),
+        "seed": runs["seed"].n_unique(),
+    }
+    if not measured(runs):  # such runs end at their target
+        counts["epoch"] = max(runs["epochs"].to_list(), default=0)
+    return [
+        *((name if count == 1 else f"{name}s", f"{count:,}") for name, count in counts.items()),
+        ("diverged", str((runs["status"] == "diverged").sum())),
+        ("minutes in runs", f"{runs['wall_seconds'].sum() / 60:.1f}"),
+    ]
+
+
+def _problems(runs: pl.DataFrame) -> list[str]:
+    """What a reader must know before believing the figures."""
+    problems = []
+    if failed := (runs["status"] == "failed").sum():
+        problems.append(f"{failed} of {runs.height} runs failed with an error and are left out.")
+    versions = runs["torch"].drop_nulls().value_counts().sort("torch")
+    if versions.height > 1:
+        shown = ", ".join(f"{version} ({count} runs)" for version, count in versions.iter_rows())
+        problems.append(f"Runs were made by several versions of torch: {shown}.")
+    starts = runs.group_by("task", "seed").agg(pl.col("init_hash").drop_nulls().n_unique())
+    if (starts["init_hash"] > 1).any():
+        problems.append("Methods did not all start from the same weights.")
+    if (runs["lr"] <= 0).any():
+        problems.append("An initial rate of 0 has no place on a logarithmic axis; see the curves.")
+    return problems
+
+
+def _surroundings(runs: pl.DataFrame) -> list[tuple[str, str]]:
+    rows = [("hypergradient", version("hypergradient"))]
+    for column in ("torch", "python", "platform", "threads"):
+        values = runs[column].drop_nulls().unique().sort().cast(pl.String).to_list()
+        rows.append((column if column != "threads" else "threads a run", ", ".join(values)))
+    return rows
+
+
+def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
+    """What the page's script draws, as JSON: what all figures share, and what each adds."""
+    page: dict[str, Any] = {
+        "tasks": statistics.tasks,
+        "names": CURVES,
+        "labels": [LABELS[False], LABELS[True]],
+        "schedules": list(COLOURS),
+        "rates": statistics.rates,
+        "colours": {
+            "light": rate_colours(len(statistics.rates)),
+            "dark": rate_colours(len(statistics.rates), dark=True),
+        },
+        "ceilings": {row["task"]: row for row in statistics.ceilings.iter_rows(named=True)},
+    }
+    for name in names:
+        page |= GALLERY[name].page(statistics)
+    return page
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["steps"] = lambda count, limit: (
+        f">{limit:,.0f}" if count is None else f"{count:,.0f}"
+    )
+    environment.filters["schedule"] = label_of
+    environment.filters["symbol"] = symbol
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["number"] = _number
+    return environment
+
+
+def _number(value: object, digits: int = 3) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def _picture(path: Path) -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+
+
+def _script() -> Markup:
+    """The page's scripts as one, in a scope of its own."""
+    parts = [_asset(f"scripts/{name}.js") for name in _SCRIPTS]
+    return Markup("\n").join([Markup('(() => {\n"use strict";'), *parts, Markup("})();")])
+
+
+def _asset(name: str) -> Markup:
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704  (our own file)

@@ -1,0 +1,156 @@
+"""Records to tables: `runs`, a row a run, and `epochs`, a row a run and epoch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hypergradient.study.errors import StudyError
+from hypergradient.study.methods.registry import find_method
+from hypergradient.study.results.schema import (
+    EPOCHS_SCHEMA,
+    IDENTITY_SCHEMA,
+    METRICS,
+    SETTINGS_SCHEMA,
+    STATUS_SCHEMA,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hypergradient.study.declare.fields import Value
+    from hypergradient.study.declare.run import Run, Until
+    from hypergradient.study.declare.study import Study
+    from hypergradient.study.methods.traits import Traits
+    from hypergradient.study.run.store import Store
+
+PART_ROWS = 50_000
+
+
+def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the tables ``runs`` and ``epochs`` of a study's finished runs that are not damaged.
+
+    ``runs`` has a column for each hyperparameter of the study, null where it does not apply.
+    ``base`` is the base optimizer that a run is compared with, and ``adaptive`` whether it adapts
+    its rate: the optimizer itself said both when it was trained.
+    Values that are not finite are null, never NaN. ``train_examples`` and ``valid_examples`` are
+    null where all are used, ``decay_epochs`` where the schedule is not lr-decay. In a study of
+    iterations to convergence, ``steps_to_target`` is the first step, from 1, whose minibatch loss
+    was at most ``target_loss``; it is null where that had not come after ``max_steps`` updates,
+    the last epoch or divergence, and ``censored`` is then true. In other studies all four are
+    null. ``constant_loss`` is the training loss of the best outputs that do not depend on the
+    inputs; it is null in runs of earlier versions.
+    """
+    begun = store.begun()
+    finished = [
+        run
+        for run in study.runs()
+        if run.id in begun
+        and store.finished(run)
+        and store.ending(run) in {"done", "diverged", "failed"}
+    ]
+    hypers = {key: value for run in finished for key, value in run.hyper.items()} | {"lr": 0.0}
+    schema = {
+        **IDENTITY_SCHEMA,
+        **{
+            key: pl.Float64 if isinstance(value, float) else pl.String
+            for key, value in sorted(hypers.items())
+        },
+        **SETTINGS_SCHEMA,
+        **STATUS_SCHEMA,
+    }
+    runs, epochs = Rows(schema), Rows(EPOCHS_SCHEMA)
+    for run in finished:
+        status, records = store.status(run) or {}, []
+        with suppress(StudyError):  # a run that failed may have damaged epochs besides
+            records = store.records(run)
+        epochs.add({"run_id": run.id} | record for record in records)
+        runs.add([{"study": study.name, "scale": study.scale} | run_row(run, status, records)])
+    return runs.table(), epochs.table()
+
+
+class Rows:
+    """Rows that become a table in parts, as a row in Python takes ten times its room in a table.
+
+    Args:
+        schema: The table's columns; what a row has besides is left out, what it lacks is null.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = dict(schema)
+        self.rows: list[list[Any]] = []
+        self.parts = [pl.DataFrame(schema=self.schema)]
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add rows at the end."""
+        self.rows += ([row.get(key) for key in self.schema] for row in rows)
+        if len(self.rows) >= PART_ROWS:
+            self._close_part()
+
+    def _close_part(self) -> None:
+        self.parts.append(pl.DataFrame(self.rows, self.schema, orient="row"))
+        self.rows = []
+
+    def table(self) -> pl.DataFrame:
+        """Return all rows."""
+        self._close_part()
+        return pl.concat(self.parts)
+
+
+def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a run's row of ``runs``; the best epochs leave out epoch 0, before training."""
+    row = {
+        "run_id": run.id,
+        **{
+            key: value if isinstance(value, float) else str(value)
+            for key, value in run.hyper.items()
+        },
+        **run.model_dump(include={"task", "method", *SETTINGS_SCHEMA}),
+        **traits_columns(run, status),
+        "status": status["state"],
+        **({} if run.until is None else until_columns(run.until, status)),
+        **{key: status.get(key) for key in STATUS_SCHEMA if key in status},
+    }
+    trained = [record for record in records if record["epoch"] > 0]
+    for metric, best in METRICS.items():
+        values = [(record[metric], record["epoch"]) for record in trained]
+        finite = [(value, epoch) for value, epoch in values if value is not None]
+        if values:
+            row[f"{metric}_final"] = values[-1][0]
+        if finite:
+            value = best(value for value, _ in finite)
+            row[f"{metric}_best"] = value
+            row[f"{metric}_best_epoch"] = next(epoch for other, epoch in finite if other == value)
+    return row
+
+
+def traits_columns(run: Run, status: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's base optimizer and whether it adapts its rate, as recorded.
+
+    Runs that failed, and those of earlier versions, recorded neither: then the method says it now.
+    Both are null where its package is not installed.
+    """
+    if "base" in status:
+        return {"base": status["base"], "adaptive": status["adaptive"]}
+    with suppress(Exception):  # a person's optimizer may raise anything
+        traits = traits_of_method(run.method, tuple(sorted(run.hyper.items())))
+        return {"base": traits.base, "adaptive": traits.adaptive}
+    return {}
+
+
+@cache
+def traits_of_method(method: str, hyper: tuple[tuple[str, Value], ...]) -> Traits:
+    """Return the traits of a method with hyperparameters, building the optimizer once for all."""
+    return find_method(method).traits(dict(hyper))
+
+
+def until_columns(until: Until, status: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run that ends at a loss was to reach, and whether it did not."""
+    return {
+        "target_loss": until.minibatch_loss,
+        "max_steps": until.max_steps,
+        "censored": status["state"] != "failed" and status.get("steps_to_target") is None,
+    }

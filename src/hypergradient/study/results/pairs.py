@@ -1,0 +1,187 @@
+"""Which runs belong together: a base optimizer, its schedules and its hypergradient version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from hypergradient.study.results.schema import IDENTITY_SCHEMA, SETTINGS_SCHEMA, STATUS_SCHEMA
+from hypergradient.study.tasks.registry import NARROW, NARROWER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+SERIES: Final = ("task", "base", "panel", "method", "schedule", "adaptive")
+"""What identifies a line, apart from its learning rate. `panel` says where it is drawn."""
+
+CONSTANT: Final = "constant"
+
+HYPERGRADIENT: Final = "hypergradient"
+
+ADAPTIVE: Final = "adaptive"
+"""What the tables of figures call the schedule of other methods that adapt their rate."""
+
+SCHEDULES: Final = (
+    *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine"),
+    *(ADAPTIVE, HYPERGRADIENT),
+)
+"""The order in which schedules are shown."""
+
+_OPTIONAL: Final = {
+    "scale": pl.String,
+    "steps_to_target": pl.Int64,
+    "max_steps": pl.Int64,
+    "censored": pl.Boolean,
+}
+
+_FAMILIAR = ("SGD", "SGDM", "SGDN", "Adam", "AdamW")  # the order in which the papers show them
+
+_RECORDED: Final = {"base": pl.String, "adaptive": pl.Boolean, "schedule": pl.String}
+
+_SUFFIX = "-HD"
+
+_WITHOUT_PLAN = (CONSTANT, ADAPTIVE, HYPERGRADIENT)
+
+
+def complete(runs: pl.DataFrame) -> pl.DataFrame:
+    """Give every run a base, a schedule and the columns that only some studies have.
+
+    Args:
+        runs: One row a run.
+
+    Returns:
+        `runs`, without those that failed by an error (and not by divergence), and with all of
+        `base`, `adaptive`, `schedule`, `scale`, `steps_to_target`, `max_steps` and `censored`; the
+        last four are null where the study does not have them. The schedule of a method that adapts
+        its rate is `ADAPTIVE`, unless it is `HYPERGRADIENT`.
+    """
+    columns = _RECORDED | _OPTIONAL
+    absent = {name: dtype for name, dtype in columns.items() if name not in runs.columns}
+    runs = runs.with_columns(**{name: pl.lit(None, dtype) for name, dtype in absent.items()})
+    # Tables of earlier versions recorded no base: there the methods' names told what they are.
+    suffixed = pl.col("method").str.ends_with(_SUFFIX)
+    adaptive = pl.coalesce("adaptive", suffixed | (pl.col("schedule") == HYPERGRADIENT), suffixed)
+    by_name = pl.when(suffixed).then(pl.lit(HYPERGRADIENT)).otherwise(pl.lit(CONSTANT))
+    schedule = pl.coalesce("schedule", by_name)
+    return runs.filter(pl.col("status") != "failed").with_columns(
+        base=pl.coalesce("base", pl.col("method").str.strip_suffix(_SUFFIX)),
+        adaptive=adaptive,
+        schedule=pl.when(adaptive & (schedule != HYPERGRADIENT))
+        .then(pl.lit(ADAPTIVE))
+        .otherwise(schedule),
+    )
+
+
+def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame:
+    """Put every run beside its rivals: a base optimizer and the methods that adapt its rate.
+
+    Where an adaptive method was run with several settings (say of beta), each setting gets a panel
+    of its own, and the runs of the base optimizer are repeated in each of them. Runs that failed,
+    and those whose rate follows a schedule that was fixed in advance, are left out.
+
+    Args:
+        runs: One row a run.
+        axes: Hyperparameters that are read off a panel's axes and so do not make another panel.
+
+    Returns:
+        `runs` as `complete` returns them with `panel` (the base, and the settings if there are
+        several), in the order to show them.
+    """
+    runs = complete(runs).filter(pl.col("schedule").is_in(_WITHOUT_PLAN))
+    settings = [name for name in varying(runs) if name not in axes]
+    steady, adaptive = runs.filter(~pl.col("adaptive")), runs.filter("adaptive")
+    own = [name for name in settings if steady[name].is_null().all()]  # only its version has them
+    rivals = adaptive.select("task", "base", *settings).unique()
+    if own:
+        shared = ["task", "base", *(name for name in settings if name not in own)]
+        steady = steady.drop(own).join(rivals, on=shared, how="left", nulls_equal=True)
+    paired = pl.concat([steady.select(runs.columns), adaptive])
+
+    parts = [pl.concat_str(pl.lit(f", {symbol(name)} = "), pl.col(name)) for name in settings]
+    return paired.with_columns(
+        panel=pl.concat_str("base", *parts, ignore_nulls=True) if parts else pl.col("base")
+    ).sort("task", rank_of_base(), "base", *settings, "adaptive", "lr", "seed")
+
+
+def lines(runs: pl.DataFrame) -> pl.DataFrame:
+    """Name every run's line in a figure of all the schedules of one base optimizer.
+
+    Args:
+        runs: One row a run.
+
+    Returns:
+        `runs` as `complete` returns them, with `line`: the schedule, and the settings other than
+        the learning rate if there are several; in the order to show them.
+    """
+    runs = complete(runs)
+    settings = [name for name in varying(runs) if name != "lr"]
+    parts = [pl.concat_str(pl.lit(f", {symbol(name)} = "), pl.col(name)) for name in settings]
+    return runs.with_columns(
+        line=pl.concat_str("schedule", *parts, ignore_nulls=True) if parts else pl.col("schedule")
+    ).sort(
+        "task",
+        rank_of_base(),
+        "base",
+        _rank("schedule", SCHEDULES),
+        "schedule",
+        *settings,
+        "lr",
+        "seed",
+    )
+
+
+def hyperparameters(runs: pl.DataFrame) -> list[str]:
+    """Return the names of the columns that are hyperparameters, the learning rate among them."""
+    derived = {"panel", "line", *_RECORDED, *_OPTIONAL}
+    others = {*IDENTITY_SCHEMA, *SETTINGS_SCHEMA, *STATUS_SCHEMA, *derived}
+    return [name for name in runs.columns if name not in others]
+
+
+def varying(runs: pl.DataFrame) -> list[str]:
+    """Return the hyperparameters of which some method has several values on one task."""
+    settings = runs.group_by("task", "method", "schedule").agg(
+        pl.col(hyperparameters(runs)).n_unique()
+    )
+    return [name for name in hyperparameters(runs) if (settings[name] > 1).any()]
+
+
+def symbol(hyperparameter: str) -> str:
+    """Return what a hyperparameter is called in a label."""
+    return {"hypergrad_lr": "β", "lr": "α₀"}.get(hyperparameter, hyperparameter)
+
+
+def scale_label(runs: pl.DataFrame) -> str:
+    """Say at which scale of its study runs were made, or nothing if the study has one only."""
+    if "scale" not in runs.columns or runs["scale"].drop_nulls().is_empty():
+        return ""
+    names = " and ".join(runs["scale"].drop_nulls().unique().sort().to_list())
+    seeds = runs["seed"].n_unique()
+    caps = complete(runs)["max_steps"].drop_nulls()
+    most = f"at most {max(caps.to_list()):,} steps" if caps.len() else ""
+    parts = [most or f"{_either(runs, 'epochs')} epochs", f"{seeds} seed{'s' * (seeds > 1)}"]
+    for name, shown in (
+        ("train_examples", "{} training examples"),
+        ("batch_size", "batches of {}"),
+    ):
+        if counts := _either(runs, name):
+            parts.append(shown.format(counts))
+    if runs["task"].str.ends_with(NARROW).any():
+        parts.append(f"{NARROW.strip('-')} has 1/{NARROWER} of the channels, no dropout")
+    return f"{names} scale: {', '.join(parts)}"
+
+
+def _either(runs: pl.DataFrame, column: str) -> str:
+    """Return the values of a column of counts in words, or nothing if there are none."""
+    counts = runs[column].drop_nulls().unique().sort() if column in runs.columns else ()
+    return " or ".join(f"{count:,}" for count in counts)
+
+
+def rank_of_base() -> pl.Expr:
+    """Return where a base optimizer stands in the order in which the papers show them."""
+    return _rank("base", _FAMILIAR)
+
+
+def _rank(column: str, known: Sequence[str]) -> pl.Expr:
+    places = {name: place for place, name in enumerate(known)}
+    return pl.col(column).replace_strict(places, default=len(known), return_dtype=pl.Int64)

@@ -1,0 +1,62 @@
+"""Our losses beside published ones."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from hypergradient.study.results.intervals import geometric_mean
+from hypergradient.study.results.schema import LOSS_LABELS
+
+
+def beside_published(
+    runs: pl.DataFrame, epochs: pl.DataFrame, published: pl.DataFrame
+) -> pl.DataFrame:
+    """Our losses beside published ones of the same method, rates and epoch.
+
+    Args:
+        runs: One row a run.
+        epochs: One row a run and epoch.
+        published: method ("sgd", "sgd_hd", ...), lr0, hypergrad_lr, epoch and the losses.
+
+    Returns:
+        task, method, metric, epoch, `ours` (geometric mean over seeds), `theirs`, `ratio`.
+        Empty if no setting is the same.
+    """
+    setting = ("name", "lr", "hypergrad_lr")
+    if "epoch" not in published.columns:  # numbers of another kind
+        published = pl.DataFrame(schema=_PUBLISHED)
+    theirs = published.select(
+        "epoch",
+        name="method",
+        lr="lr0",
+        hypergrad_lr=pl.when(pl.col("method").str.ends_with("_hd")).then("hypergrad_lr"),
+        **{f"published_{loss}": loss for loss in LOSS_LABELS},
+    )
+    if "hypergrad_lr" not in runs.columns:
+        runs = runs.with_columns(hypergrad_lr=pl.lit(None, pl.Float64))
+    ours = (
+        runs.filter(pl.col("status") == "done")
+        .select("run_id", "task", "method", "lr", "hypergrad_lr")
+        .with_columns(name=pl.col("method").str.to_lowercase().str.replace_all("-", "_"))
+        .join(epochs, on="run_id")
+        .group_by("task", "method", *setting, "epoch")
+        .agg(**{loss: geometric_mean(loss) for loss in LOSS_LABELS})
+    )
+    both = theirs.join(ours, on=[*setting, "epoch"], nulls_equal=True, maintain_order="left")
+    return pl.concat(
+        both.select(
+            "task",
+            "method",
+            "epoch",
+            metric=pl.lit(loss),
+            ours=loss,
+            theirs=f"published_{loss}",
+            ratio=pl.col(loss) / pl.col(f"published_{loss}"),
+        )
+        for loss in LOSS_LABELS
+    ).sort("task", maintain_order=True)
+
+
+_PUBLISHED = {"method": pl.String, "epoch": pl.Int64} | dict.fromkeys(
+    ("lr0", "hypergrad_lr", *LOSS_LABELS), pl.Float64
+)

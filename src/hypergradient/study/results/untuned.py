@@ -1,0 +1,322 @@
+"""How near methods come to the best tuned rate, from any start. Functions here only compute.
+
+A run's ratio is its loss over that of the best tuned run of the same seed, both no larger than the
+untrained loss U and no smaller than U / 10,000: a loss of 1e-8 is not a hundred times better than
+one of 1e-6, and a run that has died or diverged counts as not trained. U is the lower of the loss
+before training and that of the best outputs that do not depend on the inputs. The best tuned run is
+that of the base optimizer whose constant or decayed rate has the least mean over seeds; the base
+of a method whose name says neither is Adam. All means are geometric.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from hypergradient.study.results.intervals import half_width
+from hypergradient.study.results.pairs import CONSTANT, complete, varying
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+FLOOR: Final = 1e-4
+"""A loss below this share of the untrained one counts as this share."""
+
+DEAD: Final = 0.9
+"""A run is dead whose final training loss is not below this share of the untrained loss."""
+
+MEASURES: Final = {
+    "train_loss_final": "Final training loss",
+    "train_loss_best": "Best training loss",
+    "valid_loss_final": "Final validation loss",
+    "valid_loss_best": "Best validation loss",
+}
+"""What is compared; the first also says which runs are dead."""
+
+PICTURED: Final = ("train_loss_final", "valid_loss_best")
+"""Of these there are figures, and of all of them tables."""
+
+TUNED: Final = (CONSTANT, "lr-decay")
+"""The schedules of which the best tuned run is chosen."""
+
+BASES: Final = ("SGDN", "SGD", "Adam", "AdamW")
+"""The base optimizers there can be."""
+
+SETS: Final = ("selection", "claim")
+
+LINE: Final = ("task", "base", "line")
+
+CELL: Final = (*LINE, "start")
+"""A method on a task from one start; the start is null where it is the method's own default."""
+
+
+def base_of(method: str, bases: Collection[str]) -> str:
+    """Return which of a study's base optimizers a method is compared with."""
+    own = method.rpartition(":")[2].removesuffix("-HD")
+    if own in bases:
+        return own
+    return next((base for base in BASES[:2] if base in bases and "SGD" in own), "Adam")
+
+
+def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
+    """Every run's losses, bounded, and whether it is dead.
+
+    Args:
+        runs: One row a run.
+        epochs: One row a run and epoch.
+
+    Returns:
+        A row a run that has not failed: `CELL`, `schedule`, `tuned` (is it a base optimizer with
+        a schedule of `TUNED`?), `seed`, `dead`, `untrained`, the log10 of each of `MEASURES`, and
+        `step_seconds`, null where it was trained in a stack. A line is a method with its schedule,
+        if it is a tuned one, and with its settings other than the start, if there are several.
+    """
+    runs = complete(runs)
+    tuned = pl.col("schedule").is_in(TUNED) & pl.col("method").is_in(BASES)
+    bases = set(runs.filter(tuned)["method"])
+    named = {method: base_of(method, bases) for method in runs["method"].unique()}
+    varied = [name for name in varying(runs) if name != "lr"]
+    settings = [pl.concat_str(pl.lit(f", {name} = "), pl.col(name)) for name in varied]
+    short = pl.col("method").str.split(":").list.last()
+    schedule = pl.when(tuned).then(pl.concat_str(pl.lit(", "), "schedule"))
+    trained = epochs.filter(pl.col("epoch") > 0).group_by("run_id")
+    first = epochs.filter(pl.col("epoch") == 0).select("run_id", first="train_loss")
+    table = (
+        runs.with_columns(
+            base=pl.col("method").replace_strict(named, return_dtype=pl.String),
+            line=pl.concat_str(short, schedule, *settings, ignore_nulls=True),
+            start="lr",
+            tuned=tuned,
+        )
+        .join(first, on="run_id", how="left", maintain_order="left")
+        .join(
+            trained.agg(seconds=pl.col("seconds").sum(), steps=pl.col("step").max()),
+            on="run_id",
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(untrained=pl.min_horizontal("first", "constant_loss"))
+    )
+    unfit = (pl.col("status") != "done") | pl.col("train_loss_final").is_null()
+    alone = pl.col("engine").fill_null("one by one") == "one by one"
+    return table.select(
+        *CELL,
+        "schedule",
+        "tuned",
+        "seed",
+        "untrained",
+        dead=unfit | (pl.col("train_loss_final") >= DEAD * pl.col("untrained")),
+        step_seconds=pl.when(alone).then(pl.col("seconds") / pl.col("steps")),
+        **{
+            measure: pl.when(unfit | pl.col(measure).is_null())
+            .then("untrained")
+            .otherwise(pl.col(measure).clip(FLOOR * pl.col("untrained"), "untrained"))
+            .log10()
+            for measure in MEASURES
+        },
+    )
+
+
+def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
+    """The best constant or decayed rate of each base optimizer.
+
+    Args:
+        table: From `losses`.
+
+    Returns:
+        A row a task, base and measure: `line`, `start` and `tuned`, its mean loss. Rates at which
+        seeds are missing are not chosen.
+    """
+    wide = table.filter("tuned").unpivot(
+        [*MEASURES], index=[*CELL, "seed"], variable_name="measure", value_name="log_loss"
+    )
+    means = wide.group_by(*CELL, "measure", maintain_order=True).agg(
+        mean=pl.col("log_loss").mean(), seeds=pl.len()
+    )
+    most = pl.col("seeds") == pl.col("seeds").max().over("task", "base")
+    return (
+        means.filter(most)
+        .sort("mean", maintain_order=True)
+        .unique(["task", "base", "measure"], keep="first", maintain_order=True)
+        .select(*CELL, "measure", tuned=10 ** pl.col("mean"))
+        .sort("task", "base", "measure")
+    )
+
+
+def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
+    """Every run's losses over the best tuned ones of its seed, as log10.
+
+    Args:
+        table: From `losses`.
+        best: From `best_tuned`.
+
+    Returns:
+        `CELL`, `seed`, `tuned`, `measure`, `log_loss` and `log_ratio`. Of tuned lines only the
+        rates are there that are others' starts, and only of those that have all of these, so that
+        they are judged from the same ones.
+    """
+    wide = table.unpivot(
+        [*MEASURES], index=[*CELL, "seed", "tuned"], variable_name="measure", value_name="log_loss"
+    )
+    chosen = wide.filter("tuned").join(best.drop("tuned"), on=[*CELL, "measure"], nulls_equal=True)
+    keys = ["task", "base", "measure", "seed"]
+    starts = wide.filter(~pl.col("tuned"))["start"].drop_nulls().unique()
+    shared = pl.col("start").is_in(starts.implode())
+    all_shared = pl.col("start").filter(shared).n_unique().over(LINE) == len(starts)
+    return (
+        wide.filter(~pl.col("tuned") | (shared & all_shared))
+        .join(chosen.select(*keys, reference="log_loss"), on=keys, maintain_order="left")
+        .with_columns(log_ratio=pl.col("log_loss") - pl.col("reference"))
+        .drop("reference")
+    )
+
+
+def cells(ratios: pl.DataFrame) -> pl.DataFrame:
+    """`loss` and `ratio` of each cell and measure, means over `seeds` seeds.
+
+    Args:
+        ratios: From `ratios`.
+    """
+    return ratios.group_by(*CELL, "tuned", "measure", maintain_order=True).agg(
+        loss=10 ** pl.col("log_loss").mean(),
+        ratio=10 ** pl.col("log_ratio").mean(),
+        seeds=pl.len(),
+    )
+
+
+def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Each line on each task, over its starts.
+
+    Args:
+        table: From `losses`.
+        cells: From `cells`.
+
+    Returns:
+        A row a task, line, `tuned` and measure: `loss` and `ratio` (means over starts), `default`
+        (the ratio from its default start), `least` and `worst` (the ratios from its best and worst
+        start), `worst_start`, and `dead` of `runs`.
+    """
+    starts = cells.select(CELL).unique()
+    counts = (
+        table.join(starts, on=CELL, nulls_equal=True)
+        .group_by(LINE)
+        .agg(dead=pl.col("dead").sum(), runs=pl.len())
+    )
+    return (
+        cells.group_by(*LINE, "tuned", "measure", maintain_order=True)
+        .agg(
+            loss=10 ** pl.col("loss").log10().mean(),
+            ratio=10 ** pl.col("ratio").log10().mean(),
+            default=pl.col("ratio").filter(pl.col("start").is_null()).first(),
+            least=pl.col("ratio").min(),
+            worst=pl.col("ratio").max(),
+            worst_start=pl.col("start").get(pl.col("ratio").arg_max()),
+        )
+        .join(counts, on=LINE, maintain_order="left")
+    )
+
+
+def scores(
+    table: pl.DataFrame, ratios: pl.DataFrame, cells: pl.DataFrame, selection: Sequence[str]
+) -> pl.DataFrame:
+    """Each line over all tasks of a set and all its starts.
+
+    Args:
+        table: From `losses`.
+        ratios: From `ratios`.
+        cells: From `cells`.
+        selection: The tasks on which something was chosen; all others are for claims.
+
+    Returns:
+        A row a set (`set`, one of `SETS`), line, `tuned` and measure: `mean`, the ratio's mean,
+        `worst`, its largest, at `worst_task` and `worst_start`, both with Student's interval over
+        seeds (`mean_low`, `mean_high`, `worst_low`, `worst_high`; a seed's worst is its own),
+        `default`,
+        the mean over tasks from the default start, `dead` of `runs`, and `step`, the time of a step
+        over that of the base with a constant rate, the median over tasks, null where they were
+        stacked. By set, base and mean.
+    """
+    keys = ["set", "base", "line", "measure"]
+    of_set = pl.when(pl.col("task").is_in(list(selection))).then(pl.lit(SETS[0]))
+    table, ratios, cells = (
+        part.with_columns(set=of_set.otherwise(pl.lit(SETS[1]))) for part in (table, ratios, cells)
+    )
+    by_seed = ratios.group_by(*keys, "seed", maintain_order=True).agg(
+        mean=pl.col("log_ratio").mean(), worst=pl.col("log_ratio").max()
+    )
+    spread = by_seed.group_by(keys, maintain_order=True).agg(
+        seeds=pl.len(),
+        **{
+            f"{name}_{what}": getattr(pl.col(name), what)()
+            for name in ("mean", "worst")
+            for what in ("mean", "std")
+        },
+    )
+    for name in ("mean", "worst"):
+        half = half_width(spread["seeds"], spread[f"{name}_std"])
+        center = pl.col(f"{name}_mean")
+        spread = spread.with_columns(
+            **{f"{name}_low": 10 ** (center - half), f"{name}_high": 10 ** (center + half)}
+        )
+    over = cells.group_by(*keys, "tuned", maintain_order=True).agg(
+        mean=10 ** pl.col("ratio").log10().mean(),
+        worst=pl.col("ratio").max(),
+        worst_task=pl.col("task").get(pl.col("ratio").arg_max()),
+        worst_start=pl.col("start").get(pl.col("ratio").arg_max()),
+        default=10 ** pl.col("ratio").filter(pl.col("start").is_null()).log10().mean(),
+        tasks=pl.col("task").n_unique(),
+        starts=pl.col("start").n_unique(),
+    )
+    judged = table.join(cells.select(CELL).unique(), on=CELL, nulls_equal=True)
+    counts = judged.group_by("set", "base", "line").agg(dead=pl.col("dead").sum(), runs=pl.len())
+    bounds = [f"{name}_{end}" for name in ("mean", "worst") for end in ("low", "high")]
+    return (
+        over.join(spread.select(*keys, *bounds), on=keys, maintain_order="left")
+        .join(counts, on=["set", "base", "line"], maintain_order="left")
+        .join(step_ratios(table), on=["set", "base", "line"], how="left", maintain_order="left")
+        .sort(
+            *("set", "measure", "base", "mean"),
+            descending=[True, False, False, False],
+            maintain_order=True,
+        )
+    )
+
+
+def step_ratios(table: pl.DataFrame) -> pl.DataFrame:
+    """`step`, a step's time over the base's, of each set, base and line: see `scores`."""
+    steps = (
+        table.drop_nulls("step_seconds")
+        .group_by("set", *LINE, "schedule", "tuned", maintain_order=True)
+        .agg(own=pl.col("step_seconds").min())  # what other work on the machine disturbs least
+    )
+    unit = steps.filter(pl.col("tuned"), pl.col("schedule") == CONSTANT)
+    return (
+        steps.join(unit.select("task", "base", unit="own"), on=["task", "base"])
+        .group_by("set", "base", "line")
+        .agg(step=(pl.col("own") / pl.col("unit")).median())
+    )
+
+
+def profile(cells: pl.DataFrame, selection: Sequence[str]) -> pl.DataFrame:
+    """For how many tasks and starts a line is within a factor tau of the best tuned.
+
+    Args:
+        cells: From `cells`.
+        selection: As for `scores`.
+
+    Returns:
+        `set`, `base`, `line`, `measure`, `tau` and `share`: a row at each ratio that occurs, where
+        the share steps up to what it says, in ascending order (Dolan, More 2002).
+    """
+    of_set = pl.when(pl.col("task").is_in(list(selection))).then(pl.lit(SETS[0]))
+    keys = ["set", "base", "line", "measure"]
+    return (
+        cells.with_columns(set=of_set.otherwise(pl.lit(SETS[1])))
+        .sort(*keys, "ratio", maintain_order=True)
+        .with_columns(
+            share=pl.int_range(1, pl.len() + 1).over(keys) / pl.len().over(keys), tau="ratio"
+        )
+        .group_by(*keys, "tau", maintain_order=True)
+        .agg(share=pl.col("share").max())
+    )

@@ -1,0 +1,207 @@
+"""What a dask worker does: it hands each run to a training process of its own.
+
+There are as many such processes as runs at a time, as torch's random generator is a process's own;
+they stay for the command's next runs, with the data in memory. They claim runs by
+the store's locks, like any other worker, so that a task which dask hands out twice trains nothing
+twice, and they leave when the dask worker or the command that ordered the work is gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from hypergradient.study.declare.run import RESULTS_VERSION
+from hypergradient.study.errors import StudyError
+from hypergradient.study.files import DISK_ERRORS, cannot_write
+from hypergradient.study.run.guard import CHECKPOINT_SECONDS, GUARD_SECONDS, PATIENCE_SECONDS, leave
+from hypergradient.study.run.locks import is_free, locked
+from hypergradient.study.run.worker import work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from typing import Any
+
+    from hypergradient.study.declare.run import Run
+    from hypergradient.study.run.store import Store
+
+IDLE_SECONDS = 60.0
+"""After which a training process without work leaves, and its memory is free."""
+
+
+def torch_version() -> str:
+    """Return torch's version without the part that names the build, such as +cpu."""
+    return version("torch").partition("+")[0]
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What a command asks of the workers, and what they must agree with to be of use.
+
+    Attributes:
+        store: Where results go.
+        data_dir: Where data files are.
+        checkpoint_seconds: Time between two checkpoints of a run.
+        directory: Where the command runs; paths in the study are relative to it.
+        torch: The command's version of torch.
+        results_version: Its version of the numbers.
+        id: Its own.
+    """
+
+    store: Store
+    data_dir: Path | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    directory: Path = field(default_factory=Path.cwd)
+    torch: str = field(default_factory=torch_version)
+    results_version: int = RESULTS_VERSION
+    id: str = field(default_factory=lambda: uuid4().hex[:16])
+
+    @property
+    def place(self) -> Path:
+        """The file that the command holds locked while it is there."""
+        return self.store.folder / f".{self.id}.command"
+
+    @contextmanager
+    def stands(self) -> Iterator[None]:
+        """Let the workers see that the command is there while the block runs."""
+        for old in self.store.folder.glob(".*.command"):
+            if is_free(old):  # a command that was killed
+                old.unlink(missing_ok=True)
+        with locked(self.place):
+            try:
+                yield
+            finally:
+                self.place.unlink(missing_ok=True)
+
+    def fallen(self) -> bool:
+        """Return whether the command has ended, however it did."""
+        return is_free(self.place)
+
+    def refusal(self) -> str | None:
+        """Return why this process cannot do what is ordered, or None if it can."""
+        if not self.place.exists():
+            return f"there is no {self.place}: the results must be on a file system that all share"
+        if self.fallen():
+            return (
+                f"a lock that the command holds in {self.store.folder} is not seen: mount that "
+                "file system with locks for all machines (NFS: without nolock or local_lock)"
+            )
+        if self.torch != torch_version():
+            return f"it has torch {torch_version()} and the command {self.torch}: use the same"
+        if self.results_version != RESULTS_VERSION:
+            return "it has another version of hypergradient than the command: use the same"
+        return None
+
+
+class WorkerProcess:
+    """A training process, and the pipe to it.
+
+    Args:
+        order: What the command asks.
+    """
+
+    def __init__(self, order: WorkOrder) -> None:
+        self.order = order
+        multiprocessing.current_process().daemon = False  # or dask's workers can have no children
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=run_worker_process, args=(theirs, order), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def train(self, runs: Sequence[Run]) -> None:
+        """Train runs and return when they are finished, others have them, or the process died.
+
+        Raises:
+            StudyError: This machine cannot do what is ordered, or nothing can be written.
+        """
+        try:
+            self.pipe.send(list(runs))
+            problem = self.pipe.recv()
+        except (EOFError, OSError):  # it died or left: the store knows how far it got
+            self.stop()
+            return
+        if problem:
+            raise StudyError(problem)
+
+    def stop(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join(PATIENCE_SECONDS)
+        self.process.kill()
+        self.process.join()
+
+
+_free: list[WorkerProcess] = []
+
+
+def train_in_process(runs: Sequence[Run], order: WorkOrder) -> None:
+    """Train runs in a process of this worker. This is the task that dask hands to it."""
+    trainer = take_free(order) or WorkerProcess(order)
+    try:
+        trainer.train(runs)
+    finally:
+        _free.append(trainer)
+
+
+def take_free(order: WorkOrder) -> WorkerProcess | None:
+    """Take an idle process; end those of other orders, as code may have changed since."""
+    while True:
+        try:
+            trainer = _free.pop()
+        except IndexError:
+            return None
+        if trainer.order.id == order.id and trainer.process.is_alive():
+            return trainer
+        trainer.stop()
+
+
+def run_worker_process(pipe: Connection, order: WorkOrder) -> None:
+    """Be a training process: take runs, train them, answer None or what is wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave)
+    threading.Thread(target=watch, args=(order,), daemon=True).start()
+    with suppress(FileNotFoundError):
+        os.chdir(order.directory)
+    refusal = order.refusal()
+    with suppress(EOFError, BrokenPipeError):  # the dask worker is gone
+        while pipe.poll(IDLE_SECONDS):
+            runs = pipe.recv()
+            pipe.send(refusal or problem_with(runs, order))
+
+
+def problem_with(runs: Sequence[Run], order: WorkOrder) -> str | None:
+    """Train runs and return None, or what keeps any run from being trained here."""
+    try:
+        for run in runs:
+            if run.id != (here := type(run).model_validate(run.model_dump()).id):
+                return f"{run.task} or {run.method} is another here: run {run.id} would be {here}"
+        work(runs, order.store, order.data_dir, order.checkpoint_seconds)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        return str(cannot_write(order.store.folder, error.errno))
+    except (StudyError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def watch(order: WorkOrder) -> None:
+    """Make this process leave when the dask worker or the command is gone."""
+    parent: Any = multiprocessing.parent_process()
+    while parent.is_alive() and not order.fallen():
+        time.sleep(GUARD_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE_SECONDS)
+    os._exit(1)  # a signal can be lost in a destructor

@@ -1,0 +1,54 @@
+"""Locks on files, which the operating system frees when their process dies."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hypergradient.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import IO
+
+
+def try_lock(file: IO[bytes], kind: int) -> bool:
+    """Take a lock on a file until it is closed, and return whether nobody was in the way.
+
+    Raises:
+        StudyError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:  # EACCES: as NFS may say it
+            return False
+        raise StudyError(
+            f"{file.name} cannot be locked ({error.strerror}): "
+            "put the results on a file system that has flock"
+        ) from error
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[IO[bytes]]:
+    """Make a file and hold its lock while the block runs."""
+    while True:
+        with path.open("wb") as file:
+            if (
+                try_lock(file, fcntl.LOCK_EX) and path.exists()
+            ):  # nobody looked or cleared up just now
+                yield file
+                return
+
+
+def is_free(path: Path) -> bool:
+    """Return whether no process holds a file's lock, or it is not there. Nothing is written."""
+    try:
+        with path.open("rb") as file:
+            return try_lock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return True

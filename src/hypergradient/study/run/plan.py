@@ -1,0 +1,97 @@
+"""How long a study will take: a few steps of each task and method, measured, times the runs."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.groups import group_runs
+from hypergradient.study.train.start import start_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from hypergradient.study.declare.run import Run
+
+PROBE_SECONDS = 0.5
+
+PROBE_EXAMPLES = 500
+"""What a probe evaluates."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the missing runs of a task and method cost.
+
+    Attributes:
+        task: The task.
+        method: The method.
+        runs: Their number.
+        step_seconds: What one update takes, measured; a share of the stack's, where there is one.
+        run_seconds: What one run takes, at most, where it ends at a loss.
+    """
+
+    task: str
+    method: str
+    runs: int
+    step_seconds: float
+    run_seconds: float
+
+
+def costs(missing: Iterable[Run], data_dir: Path | None) -> list[Cost]:
+    """Measure what the runs cost: about a second for each task and method.
+
+    Args:
+        missing: The runs to do.
+        data_dir: Where data files are.
+
+    Raises:
+        StudyError: Data are missing or damaged.
+    """
+    alike: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in missing:
+        alike[run.task, run.method].append(run)
+    return [probe(runs, data_dir) for _, runs in sorted(alike.items())]
+
+
+def probe(runs: list[Run], data_dir: Path | None) -> Cost:
+    """Measure what runs of one task and method cost, by the first of them, or the first stack."""
+    together = group_runs(runs)[0]
+    run = together[0]
+    session = start_session(together, find_task(run.task).load(data_dir))
+    session.make_step()  # the first allocates memory that the others reuse
+    steps, began = 0, time.perf_counter()
+    while steps == 0 or time.perf_counter() - began < PROBE_SECONDS:
+        if session.step_in_epoch == session.steps_per_epoch:
+            session.begin_epoch(session.epoch + 1)
+        session.make_step()
+        steps += 1
+    step_seconds = (time.perf_counter() - began) / steps / len(together)
+    few = session.valid_x[:PROBE_EXAMPLES], session.valid_y[:PROBE_EXAMPLES]
+    began = time.perf_counter()
+    session.evaluate_runs(*few)
+    valid_seconds = (time.perf_counter() - began) / len(together)
+    evaluated = len(session.valid_y) + run.whole_train_loss * len(session.train_y)
+    valid_seconds *= evaluated / len(few[1])
+    epochs = -(-session.total_steps // session.steps_per_epoch)
+    run_seconds = session.total_steps * step_seconds + (epochs + 1) * valid_seconds
+    return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)
+
+
+def duration(every: Iterable[Cost], workers: int) -> float:
+    """Return the seconds that the runs take on that many workers."""
+    every = list(every)
+    total = sum(cost.runs * cost.run_seconds for cost in every)
+    return max([total / workers, *(cost.run_seconds for cost in every)])
+
+
+def in_words(seconds: float) -> str:
+    """Return a time as a person says it."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}" if length > 60 else f"{seconds / 60:.0f} min"  # noqa: PLR2004
+    return f"{seconds:.0f} s"

@@ -1,0 +1,213 @@
+"""Results on disk: one directory a run id, never half-written and safe against kill -9.
+
+``runs/ID/`` holds ``run.json`` (the run), ``metrics.jsonl`` (a line an epoch, appended while it
+trains), ``checkpoint.pt`` of a longer run (see ``checkpoint``; removed when it ends),
+``status.json`` (renamed into place when it ends: that is what finished means; it has the sha256 of
+both), ``traceback.txt`` of a run that failed, and ``lock``, held by the process that trains it: the
+operating system frees it when that process dies, however it dies. What is found damaged is kept as
+``NAME.damaged``, and the run is trained anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from hypergradient.study.errors import StudyError
+from hypergradient.study.files import DAMAGED, quarantine, write_text
+from hypergradient.study.run.claim import Claim, Json, digest_of, read_json
+from hypergradient.study.run.locks import is_free, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import IO
+
+    from hypergradient.study.declare.run import Run
+
+
+class Store:
+    """The results in a folder, shared by any number of processes.
+
+    Args:
+        folder: The folder; a study's runs are in its ``runs``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def folder_of(self, run: Run) -> Path:
+        """Return the run's directory, which may not exist yet."""
+        return self.folder / "runs" / run.id
+
+    def begun(self) -> set[str]:
+        """Return the ids of all runs in the folder, of this study or another: one look at it."""
+        with suppress(FileNotFoundError), os.scandir(self.folder / "runs") as entries:
+            return {entry.name for entry in entries}
+        return set()
+
+    def finished(self, run: Run) -> bool:
+        """Return whether the run has ended: done, diverged or failed."""
+        return (self.folder_of(run) / "status.json").exists()
+
+    def status(self, run: Run) -> Json | None:
+        """Return how the run ended, or None if it has not."""
+        return read_json(self.folder_of(run) / "status.json")
+
+    def records(self, run: Run) -> list[Json]:
+        """Return the run's epochs; a torn last line, of a process that was killed, is left out.
+
+        Raises:
+            StudyError: Another line is damaged.
+        """
+        path = self.folder_of(run) / "metrics.jsonl"
+        try:
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise StudyError(
+                        f"{path}: line {number} is damaged; delete the file"
+                    ) from error
+        return records
+
+    def epochs_seen(self, run: Run) -> int:
+        """Return how many epochs a run that is training has behind it."""
+        with suppress(OSError):
+            return max(0, (self.folder_of(run) / "metrics.jsonl").read_bytes().count(b"\n") - 1)
+        return 0
+
+    def leftovers(self, run: Run) -> dict[str, list[Path]]:
+        """Return the files of a run that nobody needs, by why; none where it is being trained."""
+        folder = self.folder_of(run)
+        if not folder.is_dir() or not self.idle(run):
+            return {}
+        files = [path for path in folder.iterdir() if path.name != "lock"]
+        condition = self.condition(run)
+        if condition in {"failed", "damaged"}:
+            return {condition: files}
+        if condition == "to do":
+            return {"unfinished": files} if files else {}
+        spare = [path for path in files if path.suffix in {".pt", ".partial", DAMAGED}]
+        return {"done, with spare files": spare} if spare else {}
+
+    def remove(self, run: Run, files: Iterable[Path]) -> None:
+        """Remove files of a run unless it is being trained; the lock file stays for its users."""
+        with self.lock(run) as lock:
+            if lock:
+                lock.truncate(0)
+                for path in sorted(files, key=lambda path: path.name != "status.json"):
+                    path.unlink(missing_ok=True)
+
+    def condition(self, run: Run) -> str:
+        """Return "done", "diverged", "failed", "damaged", "training" or "to do"."""
+        if not self.finished(run):
+            return "to do" if self.idle(run) else "training"
+        return self.ending(run)
+
+    def ending(self, run: Run) -> str:
+        """Return "done", "diverged", "failed" or "damaged", of a run that has ended."""
+        status = self.status(run)
+        state = str((status or {}).get("state"))
+        if status is None or state not in {"done", "diverged", "failed"}:
+            return "damaged"
+        return state if state == "failed" or self.intact(run, status) else "damaged"
+
+    def intact(self, run: Run, status: Json) -> bool:
+        """Return whether a run's status and epochs are, to the byte, what its worker wrote."""
+        with suppress(OSError, StudyError):
+            if "sha256" in status:
+                metrics = (self.folder_of(run) / "metrics.jsonl").read_bytes()
+                return bool(status["sha256"] == digest_of(status, metrics))
+            return len(self.records(run)) == status.get("records")  # by an earlier version
+        return False
+
+    def conditions(self, runs: Iterable[Run]) -> dict[str, str]:
+        """Return the condition of each run by its id, and "other" of runs of other studies."""
+        begun = self.begun()
+        return dict.fromkeys(begun, "other") | {
+            run.id: self.condition(run) if run.id in begun else "to do" for run in runs
+        }
+
+    def set_aside(self) -> list[Path]:
+        """Return the damaged files of runs that have been kept aside."""
+        return sorted((self.folder / "runs").glob(f"*/*{DAMAGED}"))
+
+    def versions(self, runs: Iterable[Run]) -> list[str]:
+        """Return the versions of torch that made runs."""
+        return sorted({str((self.status(run) or {}).get("torch")) for run in runs})
+
+    def whole(self, run: Run) -> bool:
+        """Return whether the run is done or diverged, and all of it readable."""
+        return self.finished(run) and self.ending(run) in {"done", "diverged"}
+
+    def missing(self, runs: Iterable[Run]) -> list[Run]:
+        """Return the runs to train: not finished, failed at an earlier time, or damaged since."""
+        begun = self.begun()
+        return [run for run in runs if run.id not in begun or not self.whole(run)]
+
+    def reopen(self, run: Run) -> None:
+        """Forget how a run ended, so that it is trained again; not one that is being trained.
+
+        What is damaged is kept aside.
+        """
+        if not self.finished(run):
+            return
+        with self.lock(run) as lock:
+            if lock and self.finished(run) and (how := self.ending(run)) in {"failed", "damaged"}:
+                lock.truncate(0)
+                status = self.folder_of(run) / "status.json"
+                if how == "damaged":
+                    quarantine(self.folder_of(run) / "metrics.jsonl")
+                    quarantine(status)
+                status.unlink(missing_ok=True)
+
+    def idle(self, run: Run) -> bool:
+        """Return whether no process is training the run. Nothing is written."""
+        return is_free(self.folder_of(run) / "lock")
+
+    def deaths(self, run: Run) -> int:
+        """Return how often a run's process was killed since it got further, if it is idle."""
+        with suppress(OSError):
+            return (self.folder_of(run) / "lock").stat().st_size
+        return 0
+
+    @contextmanager
+    def lock(self, run: Run) -> Iterator[IO[bytes] | None]:
+        """Hold the run's lock file while the block runs, or give None if another process does."""
+        folder = self.folder_of(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("ab", buffering=0) as lock:
+            yield lock if try_lock(lock, fcntl.LOCK_EX) else None
+
+    @contextmanager
+    def claim(self, run: Run) -> Iterator[Claim | None]:
+        """Claim a run for this process, or give None if it is finished or another's.
+
+        The lock file's length is the number of claims that ended by no more than the death of
+        their process: a byte is added first and removed when the block ends in any other way.
+        """
+        if self.finished(run):
+            yield None
+            return
+        with self.lock(run) as lock:
+            if lock is None or self.finished(run):
+                yield None
+                return
+            deaths = os.fstat(lock.fileno()).st_size
+            lock.write(b"x")
+            folder = self.folder_of(run)
+            try:
+                write_text(folder / "run.json", json.dumps(run.model_dump(mode="json"), indent=1))
+                # Having written there, NFS sees what others have: the look above can be stale.
+                yield None if self.finished(run) else Claim(folder, deaths, lock)
+            finally:
+                lock.truncate(0)

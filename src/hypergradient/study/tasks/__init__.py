@@ -1,0 +1,6 @@
+"""What is trained: a task is a data set, a model and a loss, under one name."""
+
+from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import TASKS, Task
+
+__all__ = ["TASKS", "Data", "Task"]

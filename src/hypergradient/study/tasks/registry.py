@@ -1,0 +1,142 @@
+"""The tasks: a name, the data set, the model and the loss."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypergradient.study.import_by_name import import_object, is_reference, source_hash
+from hypergradient.study.tasks.data.load import load_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Generator, Tensor, nn
+
+    from hypergradient.study.tasks.data.base import Data
+
+CROSS_ENTROPY, SQUARES = "cross-entropy", "mean squared error"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set and the model trained on it.
+
+    Attributes:
+        dataset: A name in ``DATASETS`` of ``tasks.data.load``, or a function from the folder that
+            ``--data-dir`` names (or None) to a ``Data``.
+        network: A name in ``MODELS`` of ``tasks.models.table``, or a function that returns the
+            model.
+        arguments: What the model's function is called with.
+        augmentation: A name in ``AUGMENTATIONS``, a function from (inputs, generator) to
+            inputs, or None.
+        stacked: Whether runs that share their batches are trained as one stack, which pays for
+            small models (see ``train.ensemble``). The model is then linear layers and activations.
+        loss: A name in ``LOSSES`` of ``tasks.losses``.
+
+    Raises:
+        ValueError: It is stacked, and its loss is not the cross-entropy.
+    """
+
+    dataset: str | Callable[[Path | None], Data]
+    network: str | Callable[..., nn.Module]
+    arguments: tuple[int, ...] = ()
+    augmentation: str | Callable[[Tensor, Generator], Tensor] | None = None
+    stacked: bool = False
+    loss: str = CROSS_ENTROPY
+
+    def __post_init__(self) -> None:
+        """Refuse what stacks have no room for."""
+        if self.stacked and self.loss != CROSS_ENTROPY:
+            raise ValueError(f"stacked=True needs the {CROSS_ENTROPY}, not the {self.loss}")
+
+    def load(self, folder: Path | None = None) -> Data:
+        """Return the data, from memory if they were the last to be loaded."""
+        return load_data(self.dataset, folder)
+
+    def model(self, seed: int) -> nn.Module:
+        """Return the model with the weights that ``seed`` gives; torch's own generator is kept."""
+        import torch  # noqa: PLC0415  (2 s, and not needed to name the tasks)
+
+        from hypergradient.study.tasks.models.table import MODELS  # noqa: PLC0415
+
+        build = MODELS[self.network] if isinstance(self.network, str) else self.network
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build(*self.arguments)
+
+    def augment(self, inputs: Tensor, generator: Generator) -> Tensor:
+        """Return a minibatch's inputs as they are trained on."""
+        from hypergradient.study.tasks.augment import AUGMENTATIONS  # noqa: PLC0415
+
+        if self.augmentation is None:
+            return inputs
+        augment = self.augmentation
+        return (AUGMENTATIONS[augment] if isinstance(augment, str) else augment)(inputs, generator)
+
+
+NARROW = "-narrow"
+"""How the names of tasks end whose networks have fewer channels and no dropout, to fit a laptop."""
+
+NARROWER = 8
+"""What their channels are divided by."""
+
+TASKS = {
+    "digits-logreg": Task("digits", "mlp", (64, 10), stacked=True),
+    "digits-mlp": Task("digits", "mlp", (64, 100, 100, 10), stacked=True),
+    "mnist-logreg": Task("mnist", "mlp", (784, 10), stacked=True),
+    "mnist-mlp": Task("mnist", "mlp", (784, 1000, 1000, 10)),
+    "cifar10-vgg16": Task("cifar10", "vgg16", augmentation="flip-and-crop"),
+    "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
+    f"cifar10-vgg16{NARROW}": Task("cifar10", "vgg16", (10, NARROWER, False), "flip-and-crop"),
+    f"cifar10-resnet18{NARROW}": Task("cifar10", "resnet18", (10, NARROWER), "flip-and-crop"),
+    # Small ones of many kinds, of the study "untuned".
+    "noisy-digits-mlp": Task("noisy-digits", "mlp", (64, 100, 100, 10), stacked=True),
+    "mnist-mlp-100": Task("mnist", "mlp", (784, 100, 10)),
+    "mnist-cnn": Task("mnist", "cnn", (4,)),
+    "breast-cancer-mlp": Task("breast-cancer", "mlp", (30, 50, 50, 2), stacked=True),
+    "diabetes-mlp": Task("diabetes", "mlp", (10, 50, 50, 1), loss=SQUARES),
+    "digits-autoencoder": Task("digits-to-themselves", "mlp", (64, 32, 8, 32, 64), loss=SQUARES),
+    "digits-gru": Task("digits", "rows", (8, 32)),
+    "mnist1d-cnn": Task("mnist1d", "cnn1d", (25,)),
+    "cifar10-resnet18-tiny": Task("cifar10-part", "narrow-resnet18", (4, 2)),
+    "character-transformer": Task("characters", "character-transformer", (64, 32, 32, 2, 1)),
+    "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
+    "next-word": Task("next-words", "word-to-word", (1000, 32)),
+    "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
+}
+"""The tasks by name. Adding one here is all it takes."""
+
+
+def mnist_100() -> Task:
+    """Return the task of the study network-mnist, which has it under this name in its runs' ids."""
+    return TASKS["mnist-mlp-100"]
+
+
+def find_task(name: str) -> Task:
+    """Return a task by its name, or from the function that ``path/to/file.py:function`` names.
+
+    Raises:
+        ValueError: There is none, or what there is does not return a ``Task``.
+    """
+    if not is_reference(name):
+        return TASKS[name]
+    make = import_object(name)
+    try:
+        task = make()
+    except Exception as error:  # a person's function may raise anything
+        raise ValueError(f"{name} raises {type(error).__name__}: {error}") from error
+    if not isinstance(task, Task):
+        raise ValueError(f"{name} returns {task!r}, which is no hypergradient.study.tasks.Task")  # noqa: TRY004
+    return task
+
+
+def task_identity(name: str) -> dict[str, Any]:
+    """Return what determines a task's results, ready for JSON."""
+    if is_reference(name):
+        return {"source": source_hash(name)}
+    own = asdict(TASKS[name])
+    later = {"stacked": False, "loss": CROSS_ENTROPY}  # fields that tasks did not have at first
+    return {key: value for key, value in own.items() if key not in later or value != later[key]}

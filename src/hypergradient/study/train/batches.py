@@ -1,0 +1,70 @@
+"""Where a run is in its epochs, and which batch comes next: the same for all methods."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hypergradient.study.tasks.registry import find_task
+
+if TYPE_CHECKING:
+    from hypergradient.study.declare.run import Run
+    from hypergradient.study.tasks.data.base import Data
+
+
+def epoch_order(run: Run, examples: int, epoch: int) -> Tensor:
+    """Return the order in which an epoch (from 1) goes through the examples, for all methods."""
+    generator = torch.Generator().manual_seed(run.derive_seed("batches", epoch))
+    return torch.randperm(examples, generator=generator)
+
+
+class EpochBatches:
+    """A run's place in its epochs and the batches that follow.
+
+    Runs that differ only in their method have the same batches, in the same order.
+
+    Args:
+        run: The run whose task, batch size, epochs and seeds are used.
+        data: The task's data, of which the run uses its subset.
+
+    Attributes:
+        epoch: The current epoch, from 1.
+        step_in_epoch: Updates made in the current epoch.
+        steps_per_epoch: Updates in a whole epoch.
+        total_steps: Updates in the whole run, unless it reaches its target earlier.
+        seconds: Time that the current epoch has taken in earlier processes.
+    """
+
+    def __init__(self, run: Run, data: Data) -> None:
+        self.run, self.task = run, find_task(run.task)
+        data = data.subset(run.train_examples, run.valid_examples)
+        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
+            torch.from_numpy, (data.train_x, data.train_y, data.valid_x, data.valid_y)
+        )
+        self.steps_per_epoch = math.ceil(len(self.train_x) / run.batch_size)
+        self.total_steps = run.epochs * self.steps_per_epoch
+        if run.until is not None:
+            self.total_steps = min(self.total_steps, run.until.max_steps)
+        self.begin_epoch(1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set everything to the state before the first step of an epoch."""
+        self.epoch, self.step_in_epoch, self.seconds = epoch, 0, 0.0
+        self.order = epoch_order(self.run, len(self.train_x), epoch)
+        self.batches = torch.split(self.order, self.run.batch_size)
+        self.augmentation = torch.Generator()
+        self.augmentation.manual_seed(self.run.derive_seed("augmentation", epoch))
+
+    @property
+    def step(self) -> int:
+        """Updates made in all epochs so far."""
+        return (self.epoch - 1) * self.steps_per_epoch + self.step_in_epoch
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return the inputs and the targets of the next update."""
+        chosen = self.batches[self.step_in_epoch]
+        inputs = self.task.augment(self.train_x.index_select(0, chosen), self.augmentation)
+        return inputs, self.train_y.index_select(0, chosen)

@@ -1,0 +1,77 @@
+"""Runs that were recorded keep their ids and seeds, wherever the code that they name has moved."""
+
+import hashlib
+
+import pytest
+
+from hypergradient.study.declare.load import built_in_studies, load_study, read_toml
+from hypergradient.study.declare.run import RESULTS_VERSION
+from hypergradient.study.import_by_name import RECORDED, import_object, recorded_name, source_hash
+
+RECORDED_RUNS = {
+    ("demo", None): "ca4dbb7abe659cd0",
+    ("iclr-curves", "paper"): "c8921453907d7648",
+    ("iclr-curves", "laptop"): "e95a6c32a7444e8c",
+    ("iclr-sensitivity", "paper"): "c8921453907d7648",
+    ("iclr-sensitivity", "laptop"): "0477e9a05ec5ae41",
+    ("iclr-tuning", "paper"): "986b99bba0d45711",
+    ("iclr-tuning", "laptop"): "e6ba39cf49889e9b",
+    ("network-digits", None): "3d2b18e1807c0a4f",
+    ("network-mnist", None): "0a0eb8f62542573d",
+    ("network-stability", None): "dc847948a1791b2e",
+    ("poster-alpha0", "paper"): "392e49bbfe9933e2",
+    ("poster-alpha0", "laptop"): "6e9e4799df3ad631",
+    ("poster-heatmap", "paper"): "110e8dab2066fc63",
+    ("poster-heatmap", "laptop"): "d2cb76acdc3f4067",
+    ("tuning-logreg", "paper"): "81900eab3888e47f",
+    ("tuning-logreg", "laptop"): "81900eab3888e47f",
+    ("tuning-mlp", "paper"): "24682594686486f1",
+    ("tuning-mlp", "laptop"): "10d49ff4b47b9bef",
+    ("tuning-vgg", "paper"): "61e260f35efdcf98",
+    ("tuning-vgg", "laptop"): "f3d6b5b1028a60cc",
+    ("untuned", "paper"): "748e6149d5140ae7",
+    ("untuned", "laptop"): "3fd511c670d6e172",
+    ("untuned-ablation", "paper"): "36a4d64581c7cbbf",
+    ("untuned-ablation", "laptop"): "1406535d0386f91d",
+}
+"""The first 16 hex digits of the sha256 of all ids and seeds of a study at a scale, in their order.
+
+They are those of results version 3, before the harness moved into folders. A change of one is
+either a mistake, or a change of results that raises ``RESULTS_VERSION``."""
+
+
+def digest(runs):
+    lines = [f"{run.id} {run.derive_seed('batches', 1)}" for run in runs]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def test_every_built_in_study_is_recorded():
+    scales = {
+        (name, scale)
+        for name, path in built_in_studies().items()
+        for scale in read_toml(path).get("scale", {None: {}})
+    }
+    assert scales == RECORDED_RUNS.keys()
+    assert RESULTS_VERSION == 3, "record the new ids here"
+
+
+@pytest.mark.parametrize(("study", "scale"), RECORDED_RUNS)
+def test_ids_and_seeds_are_those_that_were_recorded(study, scale):
+    runs = load_study(built_in_studies()[study], scale).runs()
+    assert digest(runs) == RECORDED_RUNS[study, scale]
+
+
+def test_moved_modules_are_where_the_table_says():
+    for place in RECORDED:
+        assert import_object(f"{place}:__name__") == place
+
+
+def test_only_what_has_moved_has_another_recorded_name(tmp_path):
+    ablation = "hypergradient.study.methods.ablations:OneStep"
+    assert recorded_name(ablation) == "hypergradient.study.ablations:OneStep"
+    for same in ("SGD", "hypergradient:SGDHD", "own.py:task", "torch.optim:SGD"):
+        assert recorded_name(same) == same
+    own = tmp_path / "own.py"
+    own.write_text("task = 1")
+    first = source_hash(f"{own}:task")
+    assert first == hashlib.sha256(b"task = 1").hexdigest()[:16]
