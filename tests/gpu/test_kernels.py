@@ -13,6 +13,7 @@ pytest.importorskip("triton", reason="Triton is not installed: there are no kern
 from stepping import DEVICE, ByKernels, recipe_of
 
 from cases import BETAS, CASES, LR, Case, as_numbers, give, grouped, parameters, problem, reference
+from hypergradient import AdamHD, AdamWHD
 from hypergradient.engine import native_library
 from hypergradient.engine.gpu.recipes import RateStep
 from hypergradient.engine.gpu.tables import Tuning
@@ -128,14 +129,53 @@ def test_a_gradient_that_is_not_finite_leaves_the_rate(
     assert torch.isfinite(after[0]).all()
 
 
+@pytest.mark.parametrize("name", ["sgd", "nesterov"])
+def test_a_direction_forgets_a_gradient_that_is_not_finite(name: str) -> None:
+    ours, gradients = one_step(case_of(name))
+    spoilt = [[g.clone() for g in gradients[0]]]
+    spoilt[0][0][3] = math.inf
+    ours.step(spoilt)
+    ours.step(gradients)
+    direction = ours.states[ours.groups[0][0]][0]
+    assert direction[:3].isfinite().all()
+    assert direction[3].isfinite() == (name == "sgd")  # a momentum does not
+
+
+@pytest.mark.parametrize("granularity", ["group", "element"])
 @pytest.mark.parametrize("case", [case_of("sgd"), case_of("adamw")], ids=str)
-def test_a_rate_outside_its_bounds_stays_at_h_0(case: Case) -> None:
-    ours, gradients = one_step(case, lr_bounds=(0.2, 0.3), lr=0.0)
+def test_a_rate_outside_its_bounds_stays_at_h_0(case: Case, granularity: str) -> None:
+    ours, gradients = one_step(case, granularity, lr_bounds=(0.2, 0.3), lr=0.0)
     ours = ByKernels(case, ours.groups, ours.options)
     ours.step(gradients)  # u_0 = 0
-    assert ours.alphas[0] == 0
-    ours.step(gradients)
-    assert ours.alphas[0].item() == pytest.approx(0.3)  # h = |g|^2 or like it
+    assert all((rate == 0).all() for rate in ours.rates()[0])
+    ours.step(gradients)  # h = |g|^2, or like it
+    assert all((rate >= torch.tensor(0.2)).all() for rate in ours.rates()[0])
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("no eps", AdamHD, {"eps": 0.0}),  # 0 / 0 beyond the end of a tensor
+        Case("a decay of everything", AdamWHD, {"weight_decay": 0.5, "lr": 2.0}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("rule", BETAS)
+def test_what_is_divided_by_0_is_left_out(case: Case, rule: str) -> None:
+    options = [{"rule": rule, "hypergrad_lr": 1e-3, "granularity": "group"}]
+    options[0]["lr"] = case.options.get("lr", LR)
+    of = problem(8, torch.float32, steps=4, shapes=[[(1030,), (5,)]], missing=0.0)
+    groups = parameters(of.start)
+    eagerly = case.build(grouped(groups, options))
+    ours = ByKernels(case, of.start, options)
+    for gradients in of.gradients:
+        give(groups, gradients)
+        eagerly.step()
+        ours.step(gradients)
+        wanted = eagerly.param_groups[0]["lr"].item()
+        assert ours.alphas[0].item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    assert wanted != options[0]["lr"]
 
 
 @pytest.mark.parametrize("name", ["nesterov", "adamw"])
@@ -214,23 +254,25 @@ def test_gradients_may_lie_at_odd_addresses() -> None:
     torch.testing.assert_close(even.alphas[0], odd.alphas[0], rtol=1e-6, atol=0)
 
 
-def test_parameters_may_be_left_to_others() -> None:
-    """As with `product="gradient"`, where a is the last gradient, and torch's kernel descends."""
-    ours, gradients = one_step(case_of("sgd"))
-    recipe = recipe_of(case_of("sgd"), ours.options[0], started=True)._replace(descends=False)
+@pytest.mark.parametrize("granularity", ["group", "element"])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_parameters_may_be_left_to_others(name: str, granularity: str) -> None:
+    """As where a is the last gradient, and torch's kernel descends."""
+    ours, gradients = one_step(case_of(name), granularity)
+    recipe = recipe_of(case_of(name), ours.options[0], started=True)
+    recipe = recipe._replace(descends=False)
     ours.load(gradients)
-    before = [p.clone() for p in ours.groups[0]]
-    products = sum((e.a.double() * e.grad.double()).sum().item() for e in ours.params)
-    alpha = ours.alphas[0].item()
-    rates = [RateStep(ours.alphas[0], 0, recipe)]
+    before = [(p.clone(), ours.steps[p].clone()) for p in ours.groups[0]]
+    rate = ours.rates()[0][0].clone()
+    rates = [RateStep(ours.alphas[0], 0, recipe)] if granularity == "group" else []
     ours.kernels.load([each._replace(recipe=recipe) for each in ours.params], rates)
     ours.kernels.visit()
     ours.kernels.move_rates()
     ours.kernels.descend()
-    assert ours.alphas[0].item() == pytest.approx(max(alpha + 1e-3 * products, 0.0), rel=1e-6)
-    for p, was, each in zip(ours.groups[0], before, ours.params, strict=True):
+    assert not torch.equal(ours.rates()[0][0], rate)
+    for p, (was, count) in zip(ours.groups[0], before, strict=True):
         assert torch.equal(p, was)
-        assert torch.equal(each.a, each.grad)
+        assert ours.steps[p] == count
 
 
 def test_tables_are_uploaded_again_only_when_something_has_moved() -> None:

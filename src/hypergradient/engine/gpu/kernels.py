@@ -359,7 +359,6 @@ def _moved(recipe, before, gu, gg, uu, count, NORMS: tl.constexpr):
         cosine = tl.where(norms == 0, 0.0, gu / tl.where(norms == 0, 1.0, norms))
         cosine = tl.where(cosine > 1, 1.0, tl.where(cosine < -1, -1.0, cosine))
         multiplicative = tl.load(recipe + MULTIPLICATIVE) != 0
-        h = tl.where(multiplicative, cosine, h)
         moved = tl.where(multiplicative, alpha * (1.0 + beta * cosine), moved)
     moved = moved.to(tl.float32)
     low, high = single(recipe, LOW), single(recipe, HIGH)
