@@ -5,7 +5,7 @@ minus the derivative of theta_t by the learning rate.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,19 @@ from torch import Tensor
 from hypergradient.engine.learning_rate import alpha_of, learned_rate
 from hypergradient.engine.numbers import as_float, assign, larger
 from hypergradient.engine.tensors import as_real
-from hypergradient.engine.types import Group, State
+from hypergradient.engine.types import Group, Number, State
+
+
+class AverageNumbers(NamedTuple):
+    """What `Average` prepares for one step of a group.
+
+    Attributes:
+        learned: the learned rate, which is the rate in use without the factor of a schedule.
+        c: c_t.
+    """
+
+    learned: Number
+    c: Number
 
 
 class LastIterate:
@@ -26,11 +38,28 @@ class LastIterate:
         """Return the state that the iterate keeps for a parameter: none."""
         return {}
 
-    def begin(self, group: Group) -> None:
+    def begin(self, group: Group) -> AverageNumbers | None:
         """Prepare a step of a group; called once for each step and group."""
 
-    def move(self, p: Tensor, alpha: Tensor, u: Tensor, state: State, group: Group) -> Tensor:
-        """Move p, and return u_t."""
+    def move(
+        self,
+        p: Tensor,
+        alpha: Tensor,
+        u: Tensor,
+        state: State,
+        group: Group,
+        numbers: AverageNumbers | None,
+    ) -> Tensor:
+        """Move p, and return u_t.
+
+        Args:
+            p: theta_{t-1}, written to.
+            alpha: the rate in use, to broadcast with p.
+            u: u_t.
+            state: the state of the parameter.
+            group: its options.
+            numbers: what `begin` has returned.
+        """
         if alpha.dtype == p.dtype and not group["differentiable"]:
             p.addcmul_(alpha, u, value=-1)
         else:
@@ -46,7 +75,15 @@ class Velocity(LastIterate):
     by alpha_t is u_t, or (1 + mu) u_t with Nesterov.
     """
 
-    def move(self, p: Tensor, alpha: Tensor, u: Tensor, state: State, group: Group) -> Tensor:
+    def move(
+        self,
+        p: Tensor,
+        alpha: Tensor,
+        u: Tensor,
+        state: State,
+        group: Group,
+        numbers: AverageNumbers | None,
+    ) -> Tensor:
         """Move p, and return minus the derivative of theta_t by alpha_t."""
         mu = group["momentum"]
         step = as_real(alpha) * as_real(u)
@@ -90,7 +127,7 @@ class Average(LastIterate):
         """Return the state that the iterate keeps for a parameter: z_0 = theta_0."""
         return {"z": p.detach().clone()}
 
-    def begin(self, group: Group) -> None:
+    def begin(self, group: Group) -> AverageNumbers:
         """Count the step of a group, and find its c_t; called once for each step and group."""
         t, weight, largest = (
             group[name] for name in ("average_step", "average_weight", "largest_lr")
@@ -100,19 +137,28 @@ class Average(LastIterate):
         now = larger(learned, before)
         ratio = before / larger(now, torch.finfo(torch.float32).tiny)
         power = ((count - 1) / count) ** self.power
-        assign(weight, 1 + as_float(weight) * power * ratio**2)
-        assign(largest, now)
-        assign(t, count)
+        total = 1 + as_float(weight) * power * ratio**2
+        for place, value in ((weight, total), (largest, now), (t, count)):
+            assign(place, value)
+        return AverageNumbers(learned, 1 / total)
 
-    def move(self, p: Tensor, alpha: Tensor, u: Tensor, state: State, group: Group) -> Tensor:
+    def move(
+        self,
+        p: Tensor,
+        alpha: Tensor,
+        u: Tensor,
+        state: State,
+        group: Group,
+        numbers: AverageNumbers | None,
+    ) -> Tensor:
         """Move y, which p holds, and z; return (y_{t-1} - y_t) / a_t."""
-        y, z, b = as_real(p), as_real(state["z"]), group["interpolation"]
-        c = 1 / as_float(group["average_weight"])
+        assert numbers is not None  # noqa: S101 - `begin` has returned them
+        y, z, b, c = as_real(p), as_real(state["z"]), group["interpolation"], numbers.c
         step = as_real(u) * -as_real(alpha)
         move = (z - y) * c + step * (1 - b * (1 - c))
         z.add_(step)
         y.add_(move)
-        moved = move / -learned_rate(group, as_real(alpha))
+        moved = move / -numbers.learned
         return torch.view_as_complex(moved) if p.is_complex() else moved
 
     def switch(self, p: Tensor, state: State, group: Group, *, training: bool) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from hypergradient.engine import native_library
 from hypergradient.engine.adam_direction import AdamDirection
 from hypergradient.engine.base import stored_direction
-from hypergradient.engine.learning_rate import learned_rate
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.rules import RULES, additive
 from hypergradient.engine.tensors import in_graph, same_layout
@@ -86,21 +85,25 @@ class NativeStep:
             return
         elements, descends = rule.products is None, arguments[-2]
         index, count, others, remaining = len(self._accepted), 0, [], []
+        absent = () if len(steps[0].memory) > 1 else (0,)
         for each in steps:
-            pointers = _pointers_of(each, elements=elements)
+            p, grad, alpha, memory, _, state = each
+            shaped = (grad, p, *memory[:2])
+            pointers = _pointers((*shaped, alpha) if elements else shaped)
             if pointers is None:
                 others.append(each)
                 remaining.append(each)
                 continue
-            size = each.p.numel()
+            size = p.numel()
             count += size
-            self._rows += (size, index, *pointers)
+            rates = pointers.pop() if elements else 0
+            self._rows += (size, index, *pointers, *absent, rates)
             if not descends:
                 remaining.append(each)
                 continue
-            self._descending.append(each.p)
-            if (counter := each.state.get("step")) is not None:
-                self._counts.append(counter)
+            self._descending.append(p)
+            if "step" in state:
+                self._counts.append(state["step"])
         if len(others) < len(steps):
             self._arguments += arguments
             self._accepted.append((rule, count, steps[0].alpha))
@@ -145,17 +148,19 @@ class NativeAverageStep:
     def _accept(self, rule: UpdateRule, steps: list[ParamStep], trace_memory: float) -> None:
         arguments = _average_args(rule, steps[0], trace_memory)
         count, others = 0, []
+        index = len(self._accepted)
         for each in steps if arguments is not None else ():
-            v = each.state.get("exp_avg_sq", each.p)
-            pointers = _pointers((each.grad, each.p, *each.memory, v, each.state["z"]))
+            p, grad, _, memory, _, state = each
+            pointers = _pointers((grad, p, memory[0], state.get("exp_avg_sq", p), state["z"]))
             if pointers is None:
                 others.append(each)
                 continue
-            self._rows += (each.p.numel(), len(self._accepted), *pointers)
-            count += each.p.numel()
-            self._moved.append(each.p)
-            if (counter := each.state.get("step")) is not None:
-                self._counts.append(counter)
+            size = p.numel()
+            count += size
+            self._rows += (size, index, *pointers)
+            self._moved.append(p)
+            if "step" in state:
+                self._counts.append(state["step"])
         if arguments is None:
             others = steps
         if len(others) < len(steps) and arguments is not None:
@@ -190,34 +195,25 @@ class Call:
         return self.sums
 
 
-def _pointers_of(each: ParamStep, *, elements: bool) -> list[int] | None:
-    """Return where a parameter's numbers are, or 0; None if they are not for the C function."""
-    memory = each.memory[:2]
-    tensors = (each.grad, each.p, *memory)
-    pointers = _pointers((*tensors, each.alpha) if elements else tensors)
-    if pointers is not None:
-        if len(memory) == 1:
-            pointers.insert(3, 0)
-        if not elements:
-            pointers.append(0)
-    return pointers
-
-
 def _pointers(tensors: tuple[Tensor, ...]) -> list[int] | None:
-    """Return where numbers are, if they are float32, on the CPU, dense and in one order."""
-    grad, p, *_ = tensors
-    size, contiguous, pointers = p.numel(), True, []
+    """Return where numbers are, if they are float32, on the CPU, dense and in one order.
+
+    Args:
+        tensors: the gradient, the parameter, and what else is shaped like it.
+    """
+    size, contiguous, pointers = tensors[1].numel(), True, []
     try:
         for t in tensors:
-            if not (t.dtype is FLOAT and t.is_cpu and type(t) in PLAIN and t.numel() == size):
+            if t.dtype is not FLOAT or type(t) not in PLAIN or t.numel() != size or not t.is_cpu:
                 return None
-            contiguous = contiguous and t.is_contiguous()
+            if not t.is_contiguous():
+                contiguous = False
             pointers.append(t.data_ptr())
     except RuntimeError:  # a tensor without memory of its own, such as torch.func's
         return None
-    if grad.is_neg() or p.is_inference() or not (contiguous or same_layout(tensors)):
+    if tensors[0].is_neg() or tensors[1].is_inference():
         return None
-    return pointers
+    return pointers if contiguous or same_layout(tensors) else None
 
 
 def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None:
@@ -272,6 +268,7 @@ def _average_args(
     group, update, alpha = rule.group, rule.state_update, first.alpha
     if (
         update is None
+        or rule.numbers is None
         or update.first != (1.0, 0.0, 0.0)
         or alpha.dim()
         or not alpha.is_cpu
@@ -284,10 +281,10 @@ def _average_args(
         return None
     adam = type(update.direction) is AdamDirection
     scale, eps, _ = _adam_numbers(update.direction)
-    rate, beta2 = alpha.item(), update.second[1] if adam else 0.0
-    c = 1 / group["average_weight"].item()
+    beta2 = update.second[1] if adam else 0.0
+    learned, c = float(rule.numbers.learned), float(rule.numbers.c)
     return (
-        *(rate, 1 / learned_rate(group, rate), c, group["interpolation"], trace_memory),
+        *(alpha.item(), 1 / learned, c, group["interpolation"], trace_memory),
         *(adam, beta2, scale, eps, group["weight_decay"]),
     )
 

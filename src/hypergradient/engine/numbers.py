@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from hypergradient.engine.types import Number
 
 
 def as_float(scalar: Tensor) -> Number:
     """Return a 0-dim tensor on the CPU as a float; others, and those in a graph, as they are."""
-    if scalar.is_cpu and not (scalar.requires_grad or torch.compiler.is_compiling()):
+    if scalar.is_cpu and not (scalar.requires_grad or is_dynamo_compiling()):
         return scalar.item()
     return scalar
 
@@ -25,7 +26,7 @@ def assign(place: Tensor, value: Any) -> None:
     """
     if not isinstance(value, Tensor):
         place.fill_(value)
-    elif torch.compiler.is_compiling():
+    elif is_dynamo_compiling():
         place.unsqueeze(0).copy_(value.unsqueeze(0))
     else:
         place.copy_(value)

@@ -21,8 +21,8 @@ from torch import Tensor
 from hypergradient.engine.base import KernelBase, stored_direction
 from hypergradient.engine.hypergradients import accumulate, apply_rule
 from hypergradient.engine.inner_products import InnerProducts
-from hypergradient.engine.iterates import LastIterate
-from hypergradient.engine.learning_rate import alpha_of, learned_rate
+from hypergradient.engine.iterates import AverageNumbers, LastIterate
+from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.native import NativeAverageStep, NativeStep
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
@@ -40,6 +40,7 @@ from hypergradient.engine.torch_kernels import descend_by_kernel, direction_by_k
 from hypergradient.engine.types import Group, Number
 
 Products = dict[Hashable, InnerProducts]
+NOTHING: list[Tensor] = []
 
 
 class HypergradientOptimizer(StatefulOptimizer):
@@ -77,8 +78,7 @@ class HypergradientOptimizer(StatefulOptimizer):
             native.descend()
             for rule, each in self._descend_by_kernels(native.remaining):
                 u = self._direction(rule, each)  # u_t = base(g_t)
-                alpha = self.rate(rule.group, each.p)
-                moved = self._iterate_of(rule).move(each.p, alpha, u, each.state, rule.group)
+                moved = self._move(rule, each, u)  # theta_t = iterate(theta_{t-1}, alpha_t, u_t)
                 self._remember(rule, each, moved)  # trace_t = mu (trace_{t-1} + u_t)
             if not self.iterate.rate_first:
                 self._apply_rules(products)
@@ -93,26 +93,34 @@ class HypergradientOptimizer(StatefulOptimizer):
         """Collect the parameters that have a gradient, and the sums that their rates need."""
         batches: Batches = []
         products: Products = {}
+        begins = self._begin(ranks)
         for group in self.param_groups:
             if group["differentiable"]:
                 self._renew(group)
-            batches += self._batches_of(group, products, ranks)
-        if batches:
-            self._begin(batches, ranks)
+            numbers = self.iterate.begin(group) if begins else None
+            batches += self._batches_of(group, products, ranks, numbers)
         return batches, products
 
-    def _begin(self, batches: Batches, ranks: Ranks | None) -> None:
-        """Prepare the iterate of each group; called in each step in which a parameter moves."""
-        for group in self.param_groups:
-            self.iterate.begin(group)
+    def _begin(self, ranks: Ranks | None) -> bool:
+        """Say whether the iterate begins a step: it keeps numbers, and there is a gradient."""
+        groups = self.param_groups if self.iterate.group_numbers else ()
+        return any(p.grad is not None for group in groups for p in group["params"])
 
-    def _batches_of(self, group: Group, products: Products, ranks: Ranks | None) -> Batches:
+    def _batches_of(
+        self,
+        group: Group,
+        products: Products,
+        ranks: Ranks | None = None,
+        numbers: AverageNumbers | None = None,
+    ) -> Batches:
+        """Collect the parameters of one group."""
         names, granularity = self.memory_names(group), group["granularity"]
         base, alpha = self.base_of(group), alpha_of(group)
         kernels = base if isinstance(base, KernelBase) else None
         rule_memory = tuple(RULES[group["rule"]].memory) if granularity == "element" else ()
         own_rates = granularity in ("tensor", "element", "member")
         own_products = granularity == "tensor" or ranks is not None
+        fused, remembered = group.get("fused"), NOTHING
         batches: Batches = []
         key_of_batch: Number | None = None
         for p in group["params"]:
@@ -120,22 +128,27 @@ class HypergradientOptimizer(StatefulOptimizer):
             if grad is None:
                 continue
             sparse = grad.is_sparse
-            if sparse or group.get("fused"):
+            if sparse or fused:
                 self._refuse(group, p, grad)
                 grad = dense_gradient(p)
             state = self.state[p]
             if not state:
                 state.update(self.initial_state(group, p))
-            memory = [state[n] if n in state else self._missing(group, n, p) for n in names]
+            try:
+                memory = [*map(state.__getitem__, names)]
+            except KeyError:
+                memory = [state[n] if n in state else self._missing(group, n, p) for n in names]
             if own_rates:
                 alpha = self.rate(group, p)
             key = 0.0 if kernels is None else kernels.batch_key(state)
             alone = own_products or sparse or isinstance(key, Tensor)
             if alone or key_of_batch is None or key != key_of_batch:
                 steps: list[ParamStep] = []
-                batches.append((self._update_rule(group, p, key, products, ranks), steps))
+                rule = self._update_rule(group, p, key, products, ranks, numbers)
+                batches.append((rule, steps))
                 key_of_batch = None if alone else key
-            remembered = [state[n] for n in rule_memory] if rule_memory else []
+            if rule_memory:
+                remembered = [state[name] for name in rule_memory]
             steps.append(ParamStep(p, grad, alpha, memory, remembered, state))
         return batches
 
@@ -149,7 +162,13 @@ class HypergradientOptimizer(StatefulOptimizer):
         return zeros
 
     def _update_rule(
-        self, group: Group, p: Tensor, key: Number, products: Products, ranks: Ranks | None
+        self,
+        group: Group,
+        p: Tensor,
+        key: Number,
+        products: Products,
+        ranks: Ranks | None,
+        numbers: AverageNumbers | None,
     ) -> UpdateRule:
         """Say how a parameter moves, and others that share its products and its `key`."""
         form = RULES[group["rule"]].form
@@ -162,21 +181,22 @@ class HypergradientOptimizer(StatefulOptimizer):
             own = products[shared] = InnerProducts(norms=norms)
         scale: Number | None = None
         if form == "logarithmic" and own is not None:
-            alpha = alpha_of(group)
-            if group["granularity"] == "tensor":
-                alpha = self.rate(group, p)
-            scale = alpha if alpha.dim() else as_float(alpha)
-            scale = learned_rate(group, scale) if self.trace_memory else scale
+            scale = self._rate_of_products(group, p) if numbers is None else numbers.learned
         base = self.base_of(group)
+        direction, kept, update = stored_direction, None, None
         if group["product"] == "gradient":
-            return UpdateRule(group, base, key, own, scale, stored_direction, (1.0, 0.0), None)
-        if not isinstance(base, KernelBase):
-            return UpdateRule(group, base, key, own, scale, stored_direction, None, None)
-        update = base.state_update(group, key) if self._may_advance(group, p) else None
-        if self.trace_memory:
-            return UpdateRule(group, base, key, own, scale, stored_direction, None, update)
-        direction, kept = base.last_direction(group, key), base.direction_coefficients(group)
-        return UpdateRule(group, base, key, own, scale, direction, kept, update)
+            kept = (1.0, 0.0)
+        elif isinstance(base, KernelBase):
+            update = base.state_update(group, key) if self._may_advance(group, p) else None
+            if not self.trace_memory:
+                direction = base.last_direction(group, key)
+                kept = base.direction_coefficients(group)
+        return UpdateRule(group, base, own, scale, direction, kept, update, numbers)
+
+    def _rate_of_products(self, group: Group, p: Tensor) -> Number:
+        """Return alpha, which turns a derivative by alpha into one by log alpha."""
+        alpha = self.rate(group, p) if group["granularity"] == "tensor" else alpha_of(group)
+        return alpha if alpha.dim() else as_float(alpha)
 
     def _may_advance(self, group: Group, p: Tensor) -> bool:
         """Whether the C pass may advance the states: on the CPU, and no kernel was asked for."""
@@ -227,8 +247,10 @@ class HypergradientOptimizer(StatefulOptimizer):
             names = RULES[group["rule"]].memory
             for key, alpha in self._shared_rates(group):
                 if key in products:
-                    place = self.state[key] if isinstance(key, Tensor) else group
-                    memory = [place[name] for name in names]
+                    memory = NOTHING
+                    if names:
+                        place = self.state[key] if isinstance(key, Tensor) else group
+                        memory = [place[name] for name in names]
                     apply_rule(group, alpha, products[key].hypergradient(group), memory)
 
     def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
@@ -276,6 +298,11 @@ class HypergradientOptimizer(StatefulOptimizer):
         if not group["decoupled_weight_decay"] or (not isinstance(decay, Tensor) and decay == 0):
             return u
         return u + decay * p if isinstance(decay, Tensor) else u.add(p, alpha=decay)
+
+    def _move(self, rule: UpdateRule, each: ParamStep, u: Tensor) -> Tensor:
+        """Move a parameter, and return what the trace is to remember."""
+        p, alpha = each.p, self.rate(rule.group, each.p)
+        return self._iterate_of(rule).move(p, alpha, u, each.state, rule.group, rule.numbers)
 
     def _iterate_of(self, rule: UpdateRule) -> LastIterate:
         own = rule.base.iterate(rule.group) if isinstance(rule.base, KernelBase) else None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hypergradient.engine.base import Base, StateUpdate
 from hypergradient.engine.inner_products import InnerProducts
+from hypergradient.engine.iterates import AverageNumbers
 from hypergradient.engine.tensors import gradient_of, same_layout
 from hypergradient.engine.types import Direction, Group, Number, State
 
@@ -17,23 +18,23 @@ class UpdateRule(NamedTuple):
     Attributes:
         group: the options of their group.
         base: what makes u_t.
-        key: what the base says that they have in common (`KernelBase.batch_key`).
         products: where their inner products go; None for element-wise rates, which move in place.
         scale: what the products are multiplied by: the rate for a rule of log alpha, else None.
         direction: the function that computes u_{t-1} from the tensors of `ParamStep.memory`.
         direction_coefficients: (a, b) if memory[0] <- u_t = a g_t + b memory[1] may be written
             before theta moves; else None.
         state_update: how the C pass may advance the state, or None.
+        numbers: what the iterate `Average` has prepared for the group's step, or None.
     """
 
     group: Group
     base: Base
-    key: Number
     products: InnerProducts | None
     scale: Number | None
     direction: Direction
     direction_coefficients: tuple[float, float] | None
     state_update: StateUpdate | None
+    numbers: AverageNumbers | None
 
     def scaled(self, products: Iterable[Number]) -> Iterator[Number]:
         """Yield <g, u> times the scale, and the norms, if there are any, as they are."""

@@ -93,10 +93,10 @@ class StatefulOptimizer(Optimizer):
 
     def _base_name(self, base: Any) -> str:
         """Return the name of a base, and know it by that from now on."""
-        if isinstance(base, str) and base in self.known_bases:
-            base = self.known_bases[base]
         if isinstance(base, str) and base in self.bases:
             return base
+        if isinstance(base, str) and base in self.known_bases:
+            base = self.known_bases[base]
         if not isinstance(base, Base):
             known = ", ".join(sorted({*self.known_bases, *self.bases}))
             made = f", such as {base.__name__}()" if isinstance(base, type) else ""

@@ -60,6 +60,7 @@ class Hypergradient(HypergradientOptimizer):
     algorithm 2.
 
     Example:
+        >>> import torch
         >>> model = torch.nn.Linear(3, 1)
         >>> optimizer = Hypergradient(model.parameters(), base="lion", lr=1e-4, betas=(0.9, 0.98))
         >>> model(torch.ones(1, 3)).square().sum().backward()

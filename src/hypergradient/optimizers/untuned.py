@@ -32,9 +32,14 @@ from hypergradient.engine.iterates import Average
 from hypergradient.engine.learning_rate import Rate, alpha_of, learned_rate, set_learned_rate
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.param_step import Batches
 from hypergradient.engine.ranks import Ranks
-from hypergradient.engine.tensors import HALF, descent_gradient, inner
+from hypergradient.engine.tensors import (
+    HALF,
+    dense_gradient,
+    descent_gradient,
+    inner,
+    with_gradient,
+)
 from hypergradient.engine.types import Group, Number, State
 from hypergradient.optimizers.adam import step_count
 from hypergradient.optimizers.bases import BASES
@@ -248,25 +253,22 @@ class Untuned(HypergradientOptimizer):
 
     # The first rate.
 
-    def _begin(self, batches: Batches, ranks: Ranks | None) -> None:
-        if not self.param_groups[0].get("bounded"):
-            self._bound_first_rate(batches, ranks)
-        super()._begin(batches, ranks)
+    def _begin(self, ranks: Ranks | None) -> bool:
+        begins = super()._begin(ranks)
+        if begins and not self.param_groups[0].get("bounded"):
+            self._bound_first_rate(ranks)
+        return begins
 
-    def _bound_first_rate(self, batches: Batches, ranks: Ranks | None) -> None:
-        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`.
-
-        Args:
-            batches: the parameters that have a gradient.
-            ranks: those with whom the optimizer shares its parameters.
-        """
+    def _bound_first_rate(self, ranks: Ranks | None) -> None:
+        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`."""
         first = self.param_groups[0]
         sums = torch.zeros_like(alpha_of(first)).repeat(3)
-        for rule, steps in batches:
-            for p, grad, *_ in steps:
-                if ranks is None or ranks.counts(rule.group, p):
-                    g = descent_gradient(rule.group, grad, p)
-                    u = rule.base.direction(g, p, rule.base.init(p), rule.group)
+        for group in self.param_groups:
+            base = self.base_of(group)
+            for p in with_gradient(group):
+                if ranks is None or ranks.counts(group, p):
+                    g = descent_gradient(group, dense_gradient(p), p)
+                    u = base.direction(g, p, base.init(p), group)
                     sums += torch.stack([inner(p, p), inner(u, u), sums.new_tensor(p.numel())])
         if ranks is not None:
             sums = ranks.total({"first rate": sums})["first rate"]
