@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from hypergradient import SGDHD, AdamHD, AdamWHD, Untuned
-from hypergradient.engine.gpu.average import AverageKernels, AverageRate
+from hypergradient.engine.gpu.average import AverageKernels
 from hypergradient.engine.gpu.recipes import (
     AverageRecipe,
-    AverageRule,
-    ParamStep,
+    Operands,
     RateStep,
     Recipe,
 )
@@ -124,7 +123,7 @@ class ByKernels:
     def step(self) -> None:
         state = zip(self.params, self.a, self.b, self.alpha, self.steps, self.pools, strict=True)
         params = [
-            ParamStep(p, p.grad, a, b, alpha, step, self.recipe, pool)
+            Operands(p, p.grad, a, b, alpha, step, self.recipe, pool)
             for p, a, b, alpha, step, pool in state
             if p.grad is not None
         ]
@@ -136,31 +135,29 @@ class ByKernels:
 
 
 class UntunedByKernels:
-    """`Untuned` likewise."""
+    """`Untuned` likewise, but for its rate, which moves by torch's functions."""
 
     def __init__(self, pair: Pair, params: list[Tensor], tuning: Tuning | None = None) -> None:
         device = params[0].device
         self.params, self.kernels = params, AverageKernels(device, tuning)
         adam = pair.kind == "untuned"
-        self.recipe = AverageRecipe(0.93, 0.999 if adam else None, EPS)
+        self.recipe = AverageRecipe(0.93, 0, 0.999 if adam else None, EPS)
         self.z = [p.clone() for p in params]
         self.m = [torch.zeros_like(p) for p in params]
         self.v = [torch.zeros_like(p) if adam else None for p in params]
         self.steps = [torch.zeros((), device=device) for _ in params]
-        values = (LR, 1.0, 0.0, 1.0, 1.0, 0.0)
-        self.rate = AverageRate(*(torch.tensor(x, device=device) for x in values))
-        self.rule = AverageRule()
+        self.scalars = torch.tensor([[LR, LR, 0.01, 0.98]], device=device)
 
     def step(self) -> None:
         state = zip(self.params, self.m, self.v, self.z, self.steps, strict=True)
         params = [
-            ParamStep(p, p.grad, m, v, z, step, self.recipe, None)
+            Operands(p, p.grad, m, v, z, step, self.recipe, None)
             for p, m, v, z, step in state
             if p.grad is not None
         ]
-        self.kernels.load(params, self.rule)
-        self.kernels.descend(self.rate)
-        self.kernels.move_rate(self.rate)
+        self.kernels.load(params)
+        self.kernels.descend(self.scalars)
+        self.kernels.sums()
 
 
 def by_kernels(pair: Pair, params: list[Tensor], tuning: Tuning | None = None) -> Step:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cases import ADAMW_DECAY, LR, Case, Gradients
-from hypergradient.engine.gpu.recipes import ParamStep, RateStep, Recipe
+from hypergradient.engine.gpu.recipes import Operands, RateStep, Recipe
 from hypergradient.engine.gpu.step import StepKernels
 from hypergradient.engine.gpu.tables import Tuning
 
@@ -91,7 +91,7 @@ class ByKernels:
                 a, b = (*self.states[p], None)[:2]
                 step = self.steps[p] if recipe.adam else None
                 alpha = self.rate(i, p)
-                params.append(ParamStep(p, grad.to(DEVICE), a, b, alpha, step, recipe, key))
+                params.append(Operands(p, grad.to(DEVICE), a, b, alpha, step, recipe, key))
                 if own["granularity"] == "tensor":
                     rates.append(RateStep(alpha, key, recipe))
         active = {each.pool for each in params}

@@ -9,11 +9,10 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed: there are no kernels to test")
 
 from stepping import DEVICE, ByKernels
-from test_average import ByKernels as Averaged
 
 from cases import CASES, problem
+from hypergradient import SGDHD, AdamHD, AdamWHD, Untuned
 from hypergradient.engine.gpu.device import takes
-from hypergradient.engine.gpu.recipes import AverageRecipe, AverageRule
 from hypergradient.engine.gpu.upload import Uploads
 
 needs_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU: nothing can be captured")
@@ -50,22 +49,30 @@ def test_a_captured_step_is_the_launched_one(name: str, granularity: str) -> Non
 
 
 @needs_gpu
-def test_a_captured_step_of_untuned_is_the_launched_one() -> None:
+@pytest.mark.parametrize("kind", [SGDHD, AdamHD, AdamWHD, Untuned])
+def test_a_captured_step_of_the_optimizer_is_the_launched_one(kind: Any) -> None:
     of = problem(2, torch.float32, steps=5, shapes=SHAPES, missing=0.0)
-    pair = [Averaged(of.start[0], 1e-3, AverageRecipe(0.93, 0.999, 1e-8)) for _ in range(2)]
-    gradients = [g.to(DEVICE) for g in of.gradients[0][0]]
-    for each in pair:
-        each.step(gradients, AverageRule())
+    pair = []
+    for _ in range(2):
+        params = [p.to(DEVICE).clone().requires_grad_() for p in of.start[0]]
+        for p, g in zip(params, of.gradients[0][0], strict=True):
+            p.grad = g.to(DEVICE)
+        pair.append((params, kind(params)))
+    for _ in range(2):
+        for _params, optimizer in pair:
+            optimizer.step()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        pair[0].step(gradients, AverageRule())
-    for ((*news,),) in of.gradients:
-        for g, new in zip(gradients, news, strict=True):
-            g.copy_(new)
+        pair[0][1].step()
+    for (news,) in of.gradients:
+        for params, _ in pair:
+            for p, new in zip(params, news, strict=True):
+                p.grad.copy_(new)
         graph.replay()
-        pair[1].step(gradients, AverageRule())
-    for one, other in zip(*(each.y + list(each.rate) for each in pair), strict=True):
-        assert torch.equal(one, other)
+        pair[1][1].step()
+    for one, other in zip(*(params for params, _ in pair), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert pair[0][1].param_groups[0]["lr"] == pair[1][1].param_groups[0]["lr"]
 
 
 @needs_gpu
@@ -112,19 +119,19 @@ def test_what_the_kernels_take() -> None:
     ours.load(of.gradients[0])
     each, device = ours.params[0], ours.params[0].theta.device
     strided = each.grad.t().contiguous().t()
-    assert takes(each, device)
+    assert takes(each, device, elements=False)
     refused = {
         "device": (each, torch.device("meta")),
         "order of memory": (each._replace(grad=strided), device),
         "float64 states": (each._replace(a=each.a.double()), device),
-        "float64 rate": (each._replace(alpha=each.alpha.double()), device),
+        "rate of elements": (each._replace(alpha=each.a), device),
         "no step count": (each._replace(step=None), device),
         "shape": (each._replace(b=each.a[:1]), device),
     }
     for why, (step, where) in refused.items():
-        assert not takes(step, where), why
+        assert not takes(step, where, elements=False), why
     alike = each._replace(**{n: getattr(each, n).t() for n in ("theta", "grad", "a", "b")})
-    assert takes(alike, device)  # all transposed: one order
+    assert takes(alike, device, elements=False)  # all transposed: one order
 
 
 def test_a_capture_without_a_step_before_it_says_what_to_do() -> None:

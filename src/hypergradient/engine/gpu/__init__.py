@@ -10,7 +10,7 @@ An engine uses it as follows (`StepKernels` in step.py; `AverageKernels` in aver
 `Untuned`, with `descend` and `move_rate` alone):
 
     kernels = StepKernels(device)          one for each optimizer and device; it keeps tables
-    kernels.load(params, rates)            each step: a `ParamStep` a parameter, a `RateStep` a rate
+    kernels.load(params, rates)            each step: a `Operands` a parameter, a `RateStep` a rate
     kernels.visit()                        sums, states
     kernels.move_rates()                   alpha_t = rule(alpha_{t-1}, h_t); step counts += 1
     kernels.descend()                      theta_t = theta_{t-1} - alpha_t u_t

@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from hypergradient.engine.gpu.recipes import ParamStep
+from hypergradient.engine.gpu.recipes import Operands
 from hypergradient.engine.tensors import in_graph, same_layout
 
 FLOATS = frozenset({torch.float32, torch.bfloat16, torch.float16})
@@ -35,24 +35,32 @@ def usable(device: torch.device) -> bool:
     return device.type == "cuda" and not in_graph() and installed()
 
 
-def takes(each: ParamStep, device: torch.device) -> bool:
+def takes(each: Operands, device: torch.device, *, elements: bool) -> bool:
     """Whether a parameter is for the kernels: dense floats in one memory order on the device.
 
-    They also want rates and step counts in float32. For what is refused there is the eager way.
+    Args:
+        each: the parameter.
+        device: where all must be.
+        elements: whether `alpha` is shaped like the parameter.
+
+    Returns:
+        Whether it is. Step counts must be float32; for what is refused there is the eager way.
     """
-    theta, elements = each.theta, each.pool is None
-    wide = [theta, each.grad, each.a]
-    if each.b is not None:
-        wide.append(each.b)
+    theta, grad, a, b, alpha, step, recipe, _ = each
+    shape, contiguous = theta.shape, True
+    shaped = [theta, grad, a]
+    if b is not None:
+        shaped.append(b)
     if elements:
-        wide.append(each.alpha)
-    scalars = [t for t in (each.step, None if elements else each.alpha) if t is not None]
-    return (
-        all(type(t) in PLAIN and t.device == device for t in (*wide, *scalars))
-        and all(t.shape == theta.shape and t.dtype in FLOATS for t in wide)
-        and all(t.numel() == 1 and t.dtype is torch.float32 for t in scalars)
-        and each.alpha.dtype is torch.float32
-        and not (each.grad.is_neg() or theta.is_inference())
-        and (each.step is not None or not each.recipe.adam)
-        and same_layout(wide)
-    )
+        shaped.append(alpha)
+    for t in shaped:
+        if type(t) not in PLAIN or t.dtype not in FLOATS or t.shape != shape or t.device != device:
+            return False
+        contiguous = contiguous and t.is_contiguous()
+    if not elements and (type(alpha) not in PLAIN or alpha.dim() or alpha.device != device):
+        return False
+    if recipe.adam and (step is None or step.dtype is not torch.float32 or step.device != device):
+        return False
+    if grad.is_neg() or theta.is_inference():
+        return False
+    return contiguous or same_layout(shaped)

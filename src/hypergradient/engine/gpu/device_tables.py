@@ -1,7 +1,7 @@
 """The tables of a step on the device, which follow what is loaded."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hypergradient.engine.gpu import tables
-from hypergradient.engine.gpu.recipes import ParamStep, RateStep
+from hypergradient.engine.gpu.recipes import Operands, RateStep
 from hypergradient.engine.gpu.tables import (
     CHUNK_FIELDS,
     POOL_FIELDS,
@@ -42,7 +42,7 @@ class DeviceTables:
         rates: rows of the rates, of which there are `n_rates`.
         steps: addresses of the step counts to advance, of which there are `n_steps`.
         recipes: their numbers.
-        pools: their partial sums and numbers of elements.
+        pools: their partial sums and numbers of elements, in the order of `pool_names`.
         launches: one for each variant of the kernels.
         partials: where each chunk's sums go.
         sums: where each pool's go, where they are wanted before the rates move.
@@ -58,6 +58,7 @@ class DeviceTables:
     n_steps: int
     recipes: Tensor
     pools: Tensor
+    pool_names: list[Hashable]
     launches: list[Launch]
     partials: Tensor
     sums: Tensor
@@ -72,11 +73,13 @@ class DeviceTables:
         self._plan_key: list[Any] = []
         self._captured: list[Tensor] = []
 
-    def load(self, params: Sequence[ParamStep], rates: Sequence[RateStep]) -> None:
+    def load(self, params: Sequence[Operands], rates: Sequence[RateStep]) -> None:
         """Follow the parameters and rates of the next step."""
         where = [tables.addresses_of(each) for each in params]
         sizes = [each.theta.numel() for each in params]
-        pools = tables.number([*(rate.pool for rate in rates), *(each.pool for each in params)])
+        names = [*(rate.pool for rate in rates), *(each.pool for each in params)]
+        pools = tables.number(names)
+        self.pool_names = list(dict.fromkeys(names))
         recipes = [*(rate.recipe for rate in rates), *(each.recipe for each in params)]
         key = [where, sizes, pools, recipes, [rate.alpha.data_ptr() for rate in rates]]
         capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()

@@ -20,7 +20,12 @@ SIGN, L2, LOG_BETA1, LOG_BETA2, ADAM_EPS, DECAY, A_G, A_A, A_B, B_G, B_B = (
     tl.constexpr(n) for n in range(11)
 )
 MULTIPLICATIVE, BETA, LOW, HIGH, MEAN, READS, DESCENDS = (tl.constexpr(n) for n in range(11, 18))
-TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+TYPES = {
+    torch.float64: tl.float64,
+    torch.float32: tl.float32,
+    torch.bfloat16: tl.bfloat16,
+    torch.float16: tl.float16,
+}
 EPS = tl.constexpr(torch.finfo(torch.float32).eps)
 MOST = tl.constexpr(torch.finfo(torch.float32).max)
 
@@ -168,7 +173,8 @@ def _visit_block(
 def visit(
     rows, recipes, chunks, partials, size_of_chunk,
     G_TYPE: tl.constexpr, THETA_TYPE: tl.constexpr, A_TYPE: tl.constexpr, B_TYPE: tl.constexpr,
-    RATIO: tl.constexpr, HAS_B: tl.constexpr, ELEMENTS: tl.constexpr, NORMS: tl.constexpr,
+    RATE_TYPE: tl.constexpr, RATIO: tl.constexpr, HAS_B: tl.constexpr,
+    ELEMENTS: tl.constexpr, NORMS: tl.constexpr,
     ALIGNED: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Sum <g_t, u_{t-1}> over a chunk, and advance the states to u_t."""
@@ -179,7 +185,7 @@ def visit(
     theta = pointer_at(row + THETA, THETA_TYPE, ALIGNED)
     a = pointer_at(row + A, A_TYPE, ALIGNED)
     b = pointer_at(row + B, B_TYPE, ALIGNED) if HAS_B else a
-    alpha = pointer_at(row + ALPHA, tl.float32, ALIGNED and ELEMENTS)
+    alpha = pointer_at(row + ALPHA, RATE_TYPE, ALIGNED and ELEMENTS)
     start, count = extent(row, chunk, size_of_chunk, BLOCK)
     numbers = (
         single(recipe, SIGN),
@@ -199,7 +205,7 @@ def visit(
         decay = tl.where(t > 0, single(recipe, DECAY), 0.0)  # before the first step u_0 = 0
         factor = 1.0
         if not ELEMENTS:
-            decay, left = decay_of_last(decay, tl.load(alpha))
+            decay, left = decay_of_last(decay, tl.load(alpha).to(tl.float32))
             factor = tl.div_rn(1.0, left)
         last = (scale, shift, decay, factor)
         if ELEMENTS:
@@ -250,7 +256,7 @@ def _descend_block(
 @triton.jit(do_not_specialize=["size_of_chunk"])
 def descend(
     rows, recipes, chunks, size_of_chunk,
-    THETA_TYPE: tl.constexpr, A_TYPE: tl.constexpr, B_TYPE: tl.constexpr,
+    THETA_TYPE: tl.constexpr, A_TYPE: tl.constexpr, B_TYPE: tl.constexpr, RATE_TYPE: tl.constexpr,
     RATIO: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """theta_t = theta_{t-1} - alpha_t u_t over a chunk.
@@ -263,7 +269,7 @@ def descend(
     theta = pointer_at(row + THETA, THETA_TYPE, ALIGNED)
     a = pointer_at(row + A, A_TYPE, ALIGNED)
     b = pointer_at(row + B, B_TYPE, ALIGNED) if RATIO else a
-    alpha = tl.load(pointer_at(row + ALPHA, tl.float32, False))
+    alpha = tl.load(pointer_at(row + ALPHA, RATE_TYPE, False)).to(tl.float32)
     start, count = extent(row, chunk, size_of_chunk, BLOCK)
     scale, shift, decay = 1.0, 0.0, 0.0
     if RATIO:
@@ -293,12 +299,18 @@ def total(partials, first, end, which: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def add_one(steps, at, n_steps, BLOCK: tl.constexpr):
+def add_ones(steps, at, n_steps, BLOCK: tl.constexpr):
     """Add 1 to the step counts whose addresses stand from `at` on."""
     index = at + tl.arange(0, BLOCK)
     mask = index < n_steps
     counts = tl.load(steps + index, mask=mask, other=0).to(tl.pointer_type(tl.float32))
     tl.store(counts, tl.load(counts, mask=mask, other=0.0) + 1.0, mask=mask)
+
+
+@triton.jit(do_not_specialize=["n_steps"])
+def count_steps(steps, n_steps, BLOCK: tl.constexpr):
+    """Add 1 to all step counts."""
+    add_ones(steps, tl.program_id(0) * BLOCK, n_steps, BLOCK)
 
 
 @triton.jit
@@ -317,7 +329,7 @@ def add_up(pools, partials, sums, NORMS: tl.constexpr, BLOCK: tl.constexpr):
 @triton.jit(do_not_specialize=["n_rates", "n_steps"])
 def move_rates(
     rates, recipes, pools, partials, sums, steps, n_rates, n_steps,
-    NORMS: tl.constexpr, SUMMED: tl.constexpr, BLOCK: tl.constexpr,
+    RATE_TYPE: tl.constexpr, NORMS: tl.constexpr, SUMMED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Move each rate by its rule; the programs after those add 1 to the step counts."""
     program = tl.program_id(0)
@@ -340,11 +352,11 @@ def move_rates(
                 gg = total(partials, first, end, 1, BLOCK)
                 uu = total(partials, first, end, 2, BLOCK)
             count = tl.load(pool + 2).to(tl.float64)
-        pointer = pointer_at(rate, tl.float32, False)
+        pointer = pointer_at(rate, RATE_TYPE, False)
         before = tl.load(pointer)
         tl.store(pointer, _moved(recipe, before, gu, gg, uu, count, NORMS))
     else:
-        add_one(steps, (program - n_rates) * BLOCK, n_steps, BLOCK)
+        add_ones(steps, (program - n_rates) * BLOCK, n_steps, BLOCK)
 
 
 @triton.jit
@@ -360,7 +372,7 @@ def _moved(recipe, before, gu, gg, uu, count, NORMS: tl.constexpr):
         cosine = tl.where(cosine > 1, 1.0, tl.where(cosine < -1, -1.0, cosine))
         multiplicative = tl.load(recipe + MULTIPLICATIVE) != 0
         moved = tl.where(multiplicative, alpha * (1.0 + beta * cosine), moved)
-    moved = moved.to(tl.float32)
-    low, high = single(recipe, LOW), single(recipe, HIGH)
+    moved = moved.to(before.dtype)
+    low, high = tl.load(recipe + LOW).to(before.dtype), tl.load(recipe + HIGH).to(before.dtype)
     bounded = tl.where(moved < low, low, tl.where(moved > high, high, moved))
     return tl.where((tl.abs(moved) <= MOST) & (h != 0), bounded, before)

@@ -82,16 +82,18 @@ class Numbers(NamedTuple):
 
 
 class AverageRecipe(NamedTuple):
-    """How parameters of `Untuned` move.
+    """How parameters move whose iterate is an `Average`.
 
     Attributes:
         b: the share of the average x_t in y_t.
+        group: the row of `AverageKernels.scalars` that is theirs.
         beta2: of Adam's v_t; None where u_t is the gradient.
         eps: added to Adam's sqrt(v_t).
         decay: the decoupled weight decay lambda.
     """
 
     b: float
+    group: int = 0
     beta2: float | None = None
     eps: float = 0.0
     decay: float = 0.0
@@ -106,9 +108,15 @@ class AverageRecipe(NamedTuple):
         """Whether theta moves; here it always does."""
         return True
 
+    @property
+    def multiplicative(self) -> bool:
+        """Whether the norms of g_t and of the trace are wanted; here they never are."""
+        return False
+
     def numbers(self) -> "AverageNumbers":
         beta2 = self.beta2 or 0.0
-        return AverageNumbers(self.b, _log(beta2), beta2, 1 - beta2, self.eps, self.decay)
+        of_v = _log(beta2), beta2, 1 - beta2
+        return AverageNumbers(self.b, *of_v, self.eps, self.decay, float(self.group))
 
 
 class AverageNumbers(NamedTuple):
@@ -120,49 +128,20 @@ class AverageNumbers(NamedTuple):
     of_g: float
     eps: float
     decay: float
+    group: float
 
 
-class AverageRule(NamedTuple):
-    """How the one rate of `Untuned` moves, as the kernels read it: a row of float64.
-
-    Attributes:
-        eta: the most that log alpha moves in a step.
-        slowing: over t, from when on that is less.
-        rising_eta: the most until h is negative for the first time.
-        spread: steps that the mean of |h| is over, once there are as many,
-        spread_share: or as a share of all, if that is more.
-        outlier: the most that |h| counts for in its mean, relative to that mean.
-        floor: of alpha, relative to the largest so far.
-        power: of t in the weights of the average.
-        memory: mu, the memory of the trace,
-        memory_share: or 1 - 1 / (memory_share t), if that is more.
-        of_average: 1.0 if the trace is of the moves of x, 0.0 if of y.
-    """
-
-    eta: float = 0.05
-    slowing: float = 10.0
-    rising_eta: float = 0.2
-    spread: float = 200.0
-    spread_share: float = 0.5
-    outlier: float = 100.0
-    floor: float = 0.01
-    power: float = 3.0
-    memory: float = 0.98
-    memory_share: float = 0.0
-    of_average: float = 0.0
-
-
-class ParamStep(NamedTuple):
+class Operands(NamedTuple):
     """One parameter and what moves it; all tensors dense, on one device and in one memory order.
 
-    For `Untuned` theta is y, a the trace m, b Adam's v, and alpha stands for z.
+    On an average theta is y, a the trace m, b Adam's v, and alpha stands for z.
 
     Attributes:
         theta: the parameter, theta_{t-1}.
         grad: its gradient.
         a: u_{t-1}, or Adam's m.
         b: the momentum buffer that Nesterov's u_t needs, or Adam's v; else None.
-        alpha: its rate: float32, 0-dim, or shaped like theta for element-wise rates.
+        alpha: its rate, 0-dim, or shaped like theta for element-wise rates, which are float32.
         step: the count of its steps, float32 and 0-dim, which Adam needs; else None.
         recipe: how it moves.
         pool: what names its inner products; None for element-wise rates, which move in the visit.
@@ -179,7 +158,7 @@ class ParamStep(NamedTuple):
 
 
 class RateStep(NamedTuple):
-    """One rate: float32 and 0-dim, with the pool of its inner products, and its rule."""
+    """One rate, 0-dim, with the pool of its inner products, and its rule."""
 
     alpha: Tensor
     pool: Hashable

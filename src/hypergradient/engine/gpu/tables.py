@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from hypergradient.engine.gpu.recipes import AverageRecipe, ParamStep, RateStep, Recipe
+from hypergradient.engine.gpu.recipes import AverageRecipe, Operands, RateStep, Recipe
 
 ALIGNMENT = 16  # bytes that a thread reads at once
 CHUNK_FIELDS = RATE_FIELDS = POOL_FIELDS = 3  # numbers in their rows
@@ -38,7 +38,7 @@ class Tuning(NamedTuple):
 class Variant(NamedTuple):
     """What a kernel is compiled for; parameters of one variant share a launch."""
 
-    types: tuple[torch.dtype, ...]  # of gradient, theta, a and b
+    types: tuple[torch.dtype, ...]  # of gradient, theta, a, b and rate
     ratio: bool
     has_b: bool
     elements: bool
@@ -66,6 +66,7 @@ class Plan(NamedTuple):
         pools: for each pool, its first partial sum, its end, and its number of elements.
         of_rates: for each rate, the indices of its pool and its recipe.
         norms: whether some rate needs <g, g> and <u, u>.
+        rate_type: of the rates, which share one.
         partials: how many partial sums there are.
         chunk: how many elements a chunk has.
     """
@@ -76,11 +77,12 @@ class Plan(NamedTuple):
     pools: "array[int]"
     of_rates: list[tuple[int, int]]
     norms: bool
+    rate_type: torch.dtype
     partials: int
     chunk: int
 
 
-def addresses_of(each: ParamStep) -> tuple[int, ...]:
+def addresses_of(each: Operands) -> tuple[int, ...]:
     """Where the six tensors of a parameter are, as in its row; 0 where there is none."""
     grad, b, step = each.grad, each.b, each.step
     return (
@@ -93,19 +95,20 @@ def addresses_of(each: ParamStep) -> tuple[int, ...]:
     )
 
 
-def types_of(each: ParamStep) -> tuple[torch.dtype, ...]:
-    """The types of gradient, theta, a and b."""
-    a, b = each.a, each.b
-    return each.grad.dtype, each.theta.dtype, a.dtype, a.dtype if b is None else b.dtype
+def types_of(each: Operands) -> tuple[torch.dtype, ...]:
+    """The types of gradient, theta, a, b and rate."""
+    grad, a, b = each.grad, each.a, each.b
+    types = grad.dtype, each.theta.dtype, a.dtype, a.dtype if b is None else b.dtype
+    return *types, each.alpha.dtype
 
 
-def is_aligned(each: ParamStep, addresses: tuple[int, ...]) -> bool:
+def is_aligned(each: Operands, addresses: tuple[int, ...]) -> bool:
     """Whether all that a thread reads at once lies in one place."""
     grad, theta, a, b, alpha, _ = addresses
     return not (grad | theta | a | b | (alpha if each.pool is None else 0)) % ALIGNMENT
 
 
-def variant_of(each: ParamStep, types: tuple[torch.dtype, ...], *, aligned: bool) -> Variant:
+def variant_of(each: Operands, types: tuple[torch.dtype, ...], *, aligned: bool) -> Variant:
     """What the kernels for a parameter must be compiled for."""
     recipe, elements = each.recipe, each.pool is None
     return Variant(types, recipe.adam, each.b is not None, elements, aligned, recipe.descends)
@@ -133,7 +136,7 @@ def plan_of(
     sizes: Sequence[int],
     variants: Sequence[Variant],
     pools: Sequence[int],
-    params: Sequence[ParamStep],
+    params: Sequence[Operands],
     rates: Sequence[RateStep],
     tuning: Tuning,
 ) -> Plan:
@@ -163,15 +166,16 @@ def plan_of(
                 partials += 1
         ranges.extend((first, partials, sum(sizes[i] for i in these)))
     numbers = array("d", (each for recipe in recipes for each in recipe.numbers()))
-    norms = any(rate.recipe.multiplicative for rate in rates)
+    norms = any(recipe.multiplicative for recipe in recipes)
     launches = [Launch(variant, table) for variant, table in chunks.items() if table]
-    return Plan(numbers, of_params, launches, ranges, of_rates, norms, partials, chunk)
+    rate_type = params[0].alpha.dtype if params else torch.float32
+    return Plan(numbers, of_params, launches, ranges, of_rates, norms, rate_type, partials, chunk)
 
 
 def rows_of(
     sizes: Sequence[int],
     where: Sequence[tuple[int, ...]],
-    params: Sequence[ParamStep],
+    params: Sequence[Operands],
     rates: Sequence[RateStep],
     plan: Plan,
 ) -> tuple["array[int]", "array[int]", "array[int]"]:
