@@ -178,7 +178,7 @@ class Table:
             row["host us"] = {name: host(step, 10) for name, step in steps.items()}
             row["memory"] = {name: memory(step) for name, step in steps.items()}
             row["launches"] = {n: tried(partial(launches, step)) for n, step in steps.items()}
-            graphs = {n: tried(partial(captured, s)) for n, s in steps.items() if n != "package"}
+            graphs = {n: tried(partial(captured, s)) for n, s in steps.items()}
             row["graph failed"] = {n: g["failed"] for n, g in graphs.items() if isinstance(g, dict)}
             replays = {n: g for n, g in graphs.items() if not isinstance(g, dict)}
             row["graph"] = self.clock.medians(replays, self.rounds, times)
@@ -204,23 +204,28 @@ def cut(tuning: Tuning) -> str:
 
 
 def shown(name: str, row: dict[str, Any]) -> str:
-    step = row["step"]
-    cells = [f"{step['kernels']['ms']:.3f}", f"{row['over fused']:.2f}"]
-    cells += [f"{row['bytes'][0] / row['bytes'][1]:.2f}", f"{row['over foreach']:.2f}"]
+    step, graph, cells = row["step"], row.get("graph", {}), []
+    for ours in ("package", "kernels"):
+        for times in (step, graph):
+            both = ours in times and "fused" in times
+            cells.append(f"{times[ours]['ms'] / times['fused']['ms']:.2f}" if both else "-")
+    cells.append(f"{row['bytes'][0] / row['bytes'][1]:.2f}")
+    mine = "package" if "package" in step else "kernels"
+    cells += [f"{step[mine]['ms']:.3f}", f"{step[mine]['ms'] / step['foreach']['ms']:.2f}"]
     cells += [f"{row['share of copy']:.0%}", f"{row['share of copy, fused']:.0%}"]
-    package = step.get("package", {}).get("ms")
-    cells.append("-" if package is None else f"{package:.3f}")
-    graph = row.get("graph", {})
-    both = "kernels" in graph and "fused" in graph
-    cells.append(f"{graph['kernels']['ms'] / graph['fused']['ms']:.2f}" if both else "-")
-    launched = row.get("launches", {}).get("kernels", {})
-    cells += [str(launched.get("kernels", "-")), str(row.get("memory", {}).get("kernels", "-"))]
+    launched = row.get("launches", {}).get(mine, {})
+    cells += [str(launched.get("kernels", "-")), str(row.get("memory", {}).get(mine, "-"))]
+    hosts = row.get("host us", {})
+    cells.append(
+        "/".join(f"{hosts[each]:.0f}" for each in (mine, "kernels", "fused")) if hosts else "-"
+    )
     return f"| {name} | {' | '.join(cells)} |"
 
 
 HEAD = (
-    "| optimizer | ms | / fused | bytes, / fused | / foreach | share of copy | fused's "
-    "| package ms | graph, / fused | launches | bytes held |"
+    "| optimizer | / fused | captured | kernels / fused | captured | bytes, / fused | ms "
+    "| / foreach | kernels' share of copy | fused's | launches | bytes held "
+    "| host us: ours/kernels/fused |"
 )
 
 
@@ -245,7 +250,7 @@ def main() -> None:
     print(f"{card}, torch {torch.__version__}; a copy moves {copy['GB/s']:.0f} GB/s")
     for model, shapes in models.items():
         print(f"\n{model}: {count(shapes) / 1e6:.1f}M in {len(shapes)} tensors\n{HEAD}")
-        print("|---" * 11 + "|", flush=True)
+        print("|---" * 13 + "|", flush=True)
         for pair in PAIRS:
             key = f"{model}: {pair.name}"
             row = recording.measure(

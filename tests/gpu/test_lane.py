@@ -1,4 +1,4 @@
-"""Laws: the optimizers, where kernels make their steps, are the scalar loops, as they are elsewhere."""
+"""Laws: where the kernels make their steps, the optimizers are the scalar loops too."""
 
 import zlib
 from itertools import product
