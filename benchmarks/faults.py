@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
-FILES = ("kills", "execute", "cluster", "together", "disk", "damage")
-TESTS = [f"tests/study/test_{name}.py" for name in FILES]
+FILES = ("kills", "execute", "dask_pool", "three_commands", "disk", "damage")
+TESTS = [f"tests/study/run/test_{name}.py" for name in FILES]
 HEAD = "| fault | times injected | results lost | results repeated | message shown |\n"
 
 

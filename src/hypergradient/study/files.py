@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and damaged ones that are kept aside."""
+"""Files that are written whole or not at all, and damaged files that are kept for inspection."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
-"""What says that nothing can be written, whoever tries: no fault of a run's own."""
+"""The errors of a disk on which nobody can write: they are no fault of a run."""
 
 DAMAGED = ".damaged"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give the path of a file to write, which takes the place of ``path`` when the block ends.
+    """Give the path of a temporary file, which replaces ``path`` when the block ends.
 
-    Its name is this process's own on any machine. If the block fails, ``path`` is as it was.
+    No other process on any machine uses that name. If the block fails, ``path`` stays as it was.
     """
     partial = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
@@ -38,19 +38,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there with all its text or not at all."""
+    """Write a text file atomically: it is there with all its text, or it stays as it was."""
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def quarantine(path: Path) -> None:
-    """Keep a damaged file under another name, if it is there, for whoever asks what happened."""
+    """Rename a damaged file to ``NAME.damaged``, so that a person can look at what happened."""
     if path.exists():
         path.replace(path.with_name(path.name + DAMAGED))
 
 
 def sha256(*parts: bytes | memoryview) -> str:
-    """Return the sha256 of what ``parts`` are together, 64 hex digits."""
+    """Return the sha256 of ``parts`` one after another, 64 hex digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -58,7 +58,12 @@ def sha256(*parts: bytes | memoryview) -> str:
 
 
 def cannot_write(folder: Path, number: int) -> StudyError:
-    """Return what to tell a person whose disk is full, read-only or gone, by the error's number."""
+    """Return the error that tells a person that the disk is full, read-only or gone.
+
+    Args:
+        folder: Where the results are.
+        number: The operating system's number of the error.
+    """
     return StudyError(
         f"cannot write to {folder}: {os.strerror(number)}; what is finished is kept: "
         "put that right, and the same command resumes"

@@ -31,7 +31,7 @@ def state_of(
         study: The study.
         store: Its results.
         runs: Its runs.
-        conditions: Theirs, of ``Store.conditions``.
+        conditions: The conditions of its runs, from ``Store.conditions``.
     """
     counts = Counter(conditions[one.id] for one in runs)
     shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
@@ -43,7 +43,7 @@ def state_of(
             yield f"damaged: {in_full(one)}: trained anew by the next command"
     for table in damaged_tables(store.folder):
         yield f"damaged: {table}: written anew by the next command"
-    aside = [*store.set_aside(), *store.folder.glob(f"*{DAMAGED}")]
+    aside = [*store.quarantined(), *store.folder.glob(f"*{DAMAGED}")]
     if aside:
         yield f"{len(aside)} damaged files were kept aside, such as {aside[0]}"
     if others := len(conditions) - len(runs):

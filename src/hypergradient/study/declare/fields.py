@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LARGEST = 1_000_000_000
-"""Of a count, and of a seed: larger ones overflow the tables' integers sooner or later."""
+"""The largest count or seed: a larger one overflows the integers of the tables at some point."""
 
 
 def count_or_counts(value: object) -> int | dict[str, int]:
-    """Check a count for all tasks, or one for each by its name."""
+    """Check what is declared: one count for all tasks, or a table of counts by the tasks' names."""
     counts = value if isinstance(value, dict) else {"": value}
     for task, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= LARGEST:
@@ -55,7 +55,7 @@ def of_task(counts: int | dict[str, int] | None, task: str) -> int | None: ...
 
 
 def of_task(counts: int | dict[str, int] | None, task: str) -> int | None:
-    """Return a task's own count."""
+    """Return the count that was declared for a task."""
     return counts[task] if isinstance(counts, dict) else counts
 
 
@@ -65,20 +65,21 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def nowhere(name: str) -> object:
-    """Find nothing."""
+def find_nothing(name: str) -> object:
+    """Raise a ``ValueError``: only the names of the table exist."""
     raise ValueError(name)
 
 
 def known_in(
-    kind: str, names: dict[str, Any], otherwise: Callable[[str], object] = nowhere
+    kind: str, names: dict[str, Any], otherwise: Callable[[str], object] = find_nothing
 ) -> AfterValidator:
-    """Return a validator that a name is a key of ``names``, suggesting close ones.
+    """Return a validator of names, which suggests a close name for one that does not exist.
 
     Args:
-        kind: What it names.
-        names: The table.
-        otherwise: Finds what is not in the table but may exist, or raises a ``ValueError``.
+        kind: What is named: "task", say. The message says it.
+        names: The table whose keys are known names.
+        otherwise: Called with a name that is not in the table. It raises a ``ValueError`` if
+            nothing else has that name either.
     """
 
     def check(name: str) -> str:
@@ -98,7 +99,7 @@ def known_in(
 
 
 def find_own_task(name: str) -> object:
-    """Find a person's own task, or raise a ``ValueError``."""
+    """Return the task of a reference to a person's own, or raise a ``ValueError``."""
     if not is_reference(name):
         raise ValueError(name)
     found = find_task(name)
@@ -107,14 +108,14 @@ def find_own_task(name: str) -> object:
 
 
 def find_unlisted_method(name: str) -> object:
-    """Find an optimizer that is not in ``METHODS``, or raise a ``ValueError``."""
+    """Return a method that is not in ``METHODS``, or raise a ``ValueError``."""
     found = find_method(name)
     method_identity(name)
     return found
 
 
 def number_text_or_truth(value: object) -> bool | float | str:
-    """Check one value of a hyperparameter; integers become floats, so 1 and 1.0 are one run."""
+    """Check one value of a hyperparameter. Integers become floats: 1 and 1.0 are one run."""
     if isinstance(value, bool | str):
         return value
     try:
@@ -126,14 +127,17 @@ def number_text_or_truth(value: object) -> bool | float | str:
 
 
 def not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse an empty list; unlike ``min_length`` it is silent where the list's items are wrong."""
+    """Refuse an empty list.
+
+    Unlike pydantic's ``min_length``, it says nothing where the list's items are wrong themselves.
+    """
     if not values:
         raise ValueError("is empty")
     return values
 
 
 def as_list(value: object) -> object:
-    """Let a single value stand for a list of one."""
+    """Return a single value as a list of one, so that a study can leave out the brackets."""
     return value if isinstance(value, list | tuple) else [value]
 
 

@@ -25,11 +25,11 @@ from hypergradient.study.declare.fields import (
 from hypergradient.study.methods.registry import find_method
 
 MOST_RUNS = 100_000
-"""Of a study: more are a slip of the pen, and would have to be expanded before that is seen."""
+"""The most runs of a study. More are a mistake, and it would take long to expand them."""
 
 
 def refuse_many(count: int) -> None:
-    """Raise a ``ValueError`` where so many runs are too many."""
+    """Raise a ``ValueError`` if there are more runs than ``MOST_RUNS``."""
     if count > MOST_RUNS:
         raise ValueError(
             f"{count:,} runs are more than {MOST_RUNS:,}: shorten the lists, or split the study"
@@ -41,9 +41,10 @@ class MethodEntry(Frozen):
 
     Attributes:
         names: Names in ``METHODS``, of classes of ``torch.optim``, or references to classes.
-        schedule: Of the learning rate; by default constant, and its own for hypergradient descent.
-        grid: The values of each hyperparameter, of which every combination is run.
-        zip: The values of hyperparameters that change together, in lists of one length.
+        schedule: The schedules of the learning rate. By default it is constant; hypergradient
+            descent has its own.
+        grid: The values of each hyperparameter. Every combination of them is run.
+        zip: The values of hyperparameters that change together, in lists of the same length.
     """
 
     names: Annotated[tuple[MethodName, ...], BeforeValidator(as_list), AfterValidator(not_empty)]
@@ -63,7 +64,7 @@ class MethodEntry(Frozen):
         return math.prod(map(len, self.grid.values())) * rows
 
     def settings(self) -> list[dict[str, Value]]:
-        """Return every combination of the grid and the zip's rows, the latter changing fastest."""
+        """Return every combination of the grid with the rows of the zip, which change fastest."""
         rows = [
             dict(zip(self.zip, row, strict=True)) for row in zip(*self.zip.values(), strict=True)
         ] or [{}]
@@ -75,7 +76,7 @@ class MethodEntry(Frozen):
 
     @model_validator(mode="after")
     def lists_fit(self) -> MethodEntry:
-        """Check the zip, then build each optimizer with each setting: they know best."""
+        """Check the zip's lengths, then build each optimizer with each setting to see if it can."""
         if len({len(values) for values in self.zip.values()}) > 1:
             lengths = ", ".join(f"{key} {len(values)}" for key, values in self.zip.items())
             raise ValueError(f"zip: lists of one length are needed, not {lengths}")

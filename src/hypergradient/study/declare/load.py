@@ -21,12 +21,12 @@ SCALABLE = (
     *("tasks", "methods", "seeds", "epochs", "batch_size", "train_examples", "valid_examples"),
     *("decay_epochs", "until", "time"),
 )
-"""What a scale of a study can change."""
+"""The fields that a scale of a study can change."""
 
 DEFAULT_SCALE = "laptop"
 
 LONGEST = 1000
-"""Characters of a message."""
+"""The most characters of a message."""
 
 
 def built_in_studies() -> dict[str, Path]:
@@ -63,7 +63,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file of that name, which may be no name at all."""
+    """Return whether there is a file of that name, even where the text can be no file's name."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -71,7 +71,7 @@ def is_file(path: Path) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Return a text from anywhere as one line for a terminal, cut where it is long."""
+    """Return any text as one line that a terminal can show, cut where it is long."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
 
@@ -85,7 +85,7 @@ def load_study(path: Path, scale: str | None = None) -> Study:
             is no such table, the first.
 
     Raises:
-        StudyError: All that is wrong with the file, one line each, with the place it is at.
+        StudyError: Everything that is wrong with the file, one line each, and where it is.
     """
     content = read_toml(path)
     scales = content.pop("scale", {})

@@ -25,7 +25,7 @@ from hypergradient.study.methods.registry import method_identity
 from hypergradient.study.tasks.registry import task_identity
 
 RESULTS_VERSION = 3
-"""The version of the numbers: raised whenever a change makes some run's result different."""
+"""The version of all results: whoever changes the code so that a run's numbers differ raises it."""
 
 
 def fingerprint(content: object) -> str:
@@ -35,11 +35,12 @@ def fingerprint(content: object) -> str:
 
 
 class Until(Frozen):
-    """When a run ends before its last epoch: iterations to convergence are what it measures.
+    """When a run ends before its last epoch, to measure its iterations to convergence.
 
     Attributes:
-        minibatch_loss: At the first minibatch whose loss, before its update, is at most this.
-        max_steps: After this many updates, if that has not come: the run is censored.
+        minibatch_loss: The run ends at the first minibatch whose loss, before its update, is at
+            most this.
+        max_steps: The run ends after this many updates if no loss was. It is then censored.
     """
 
     minibatch_loss: Loss

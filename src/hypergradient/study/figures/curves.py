@@ -9,9 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hypergradient.study.figures.style import (
     INK,
-    LABELS,
     STYLE,
-    handle,
     label,
     log_scale,
     numbers,
@@ -19,6 +17,7 @@ from hypergradient.study.figures.style import (
     panel_axes,
     rate_bar,
     rate_colours,
+    rate_handles,
     top_of,
 )
 
@@ -61,7 +60,7 @@ def draw_curves(table: pl.DataFrame, ceiling: pl.DataFrame, column: str, name: s
             values = of(table, task)[column]
             log_scale(axes, values, top_of(ceiling, column, task, values.max()))
         label(grid, "Epoch", name)
-        styles = [handle(adaptive, INK, marker="") for adaptive in LABELS]
+        styles = rate_handles(table, (INK, INK), marker="")
         figure.legend(handles=styles, loc="outside upper center", ncols=2)
         if len(rates) > 1:
             rate_bar(figure, list(grid.values()), colours)

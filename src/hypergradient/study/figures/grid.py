@@ -11,16 +11,15 @@ from matplotlib.ticker import MaxNLocator
 
 from hypergradient.study.figures.style import (
     INK,
-    LABELS,
     PAGE,
     STYLE,
     blank,
-    handle,
     log_scale,
     numbers,
     of,
     rate_bar,
     rate_colours,
+    rate_handles,
     top_of,
 )
 from hypergradient.study.results.schema import LOSS_LABELS
@@ -73,7 +72,7 @@ def draw_grid(table: pl.DataFrame, ceiling: pl.DataFrame) -> Figure:
                 axes.set_xlabel("Epoch")
         figure.align_ylabels()
         figure.legend(
-            handles=[handle(adaptive, INK, marker="") for adaptive in LABELS],
+            handles=rate_handles(table, (INK, INK), marker=""),
             loc="outside upper center",
             ncols=2,
         )

@@ -45,7 +45,7 @@ def draw_steps_published(table: pl.DataFrame) -> Figure:
             axes.plot(ends, ends, color=FAINT, lw=0.6)
             low, high = ([end * factor for end in ends] for factor in (1 / _NEAR, _NEAR))
             axes.fill_between(ends, low, high, color=FAINT, alpha=0.12, lw=0)
-            colour = ADAPTIVE if method.endswith("-HD") else CONSTANT
+            colour = ADAPTIVE if part["adaptive"][0] else CONSTANT
             for row in part.iter_rows(named=True):
                 mark = "o" if row["log_ratio"] is not None else "^" if row["ours"] is None else ">"
                 x, y = row["theirs"] or row["their_limit"], row["ours"] or row["our_limit"]

@@ -10,9 +10,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from hypergradient.study.figures.style import (
     ADAPTIVE,
+    ADAPTIVE_LABEL,
     CONSTANT,
+    CONSTANT_LABEL,
+    HYPERGRADIENT_LABEL,
     INK,
-    LABELS,
     STYLE,
     label,
     log_scale,
@@ -35,6 +37,7 @@ COLOURS: Final = {
     "robbins-monro": "#8f7300",
     "halving": "#1f8a70",
     "cosine": "#a0508f",
+    "adaptive": "#5b3fa0",
     HYPERGRADIENT: ADAPTIVE,
     "recommended": ADAPTIVE,
     "tuned": "#c4581b",
@@ -47,10 +50,18 @@ DASHES: Final[dict[str, Any]] = {
     "robbins-monro": (0, (1, 1.4)),
     "halving": (0, (5, 1.4, 1, 1.4)),
     "cosine": (0, (5, 1.4, 1, 1.4, 1, 1.4)),
+    "adaptive": "-",
     HYPERGRADIENT: "-",
     "recommended": "-",
     "tuned": (0, (6, 1.6)),
 }
+
+LABELS: Final = {
+    "constant": CONSTANT_LABEL,
+    "adaptive": ADAPTIVE_LABEL,
+    HYPERGRADIENT: HYPERGRADIENT_LABEL,
+}
+"""What a legend calls schedules, where it is not their name."""
 
 
 def draw_best(
@@ -62,7 +73,7 @@ def draw_best(
         table: From `results.best.best_curves`.
         seeds: From `results.best.seed_curves`.
         ceiling: From `results.curves.ceilings`.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
     """
     table, seeds = table.filter(metric=metric), seeds.filter(metric=metric)
     with mpl.rc_context(STYLE):
@@ -70,17 +81,18 @@ def draw_best(
         for (task, base), axes in grid.items():
             here = table.filter(task=task, base=base)
             for schedule in reversed(_in_order(here["schedule"])):  # dashes show on a solid line
-                line = here.filter(schedule=schedule)
                 style: dict[str, Any] = {"color": COLOURS.get(schedule, CONSTANT)}
                 dashes = DASHES.get(schedule, "--")
-                band = line.drop_nulls("low")
-                axes.fill_between(
-                    band["epoch"], *numbers(band, "low", "high"), alpha=0.16, lw=0, **style
-                )
                 mine = seeds.filter(task=task, base=base, schedule=schedule)
-                for one in mine.partition_by("seed", maintain_order=True):
+                for one in mine.partition_by("method", "seed", maintain_order=True):
                     axes.plot(one["epoch"], one["value"], lw=0.4, alpha=0.35, **style)
-                axes.plot(line["epoch"], line["mean"], ls=dashes, **style)
+                lines = here.filter(schedule=schedule)
+                for line in lines.partition_by("method", maintain_order=True):
+                    band = line.drop_nulls("low")
+                    axes.fill_between(
+                        band["epoch"], *numbers(band, "low", "high"), alpha=0.16, lw=0, **style
+                    )
+                    axes.plot(line["epoch"], line["mean"], ls=dashes, **style)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
             same = table.filter(task=task)["mean"]
             log_scale(axes, same, top_of(ceiling, metric, task, same.max()))
@@ -97,7 +109,7 @@ def draw_relative(table: pl.DataFrame, ceiling: pl.DataFrame, metric: str) -> Fi
     Args:
         table: From `results.relative.relative_sensitivity`.
         ceiling: From `results.curves.ceilings`.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
     """
     with mpl.rc_context(STYLE):
         figure, grid = panel_axes(table.rename({"base": "panel"}))
@@ -173,4 +185,4 @@ def _legend(figure: Figure, schedules: pl.Series, adaptive: str = ADAPTIVE) -> N
 
 def label_of(schedule: str) -> str:
     """Return what a schedule is called in a legend."""
-    return {"constant": LABELS[False], HYPERGRADIENT: LABELS[True]}.get(schedule, schedule)
+    return LABELS.get(schedule, schedule)

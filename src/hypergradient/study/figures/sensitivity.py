@@ -10,14 +10,13 @@ from matplotlib.ticker import LogLocator, NullLocator
 from hypergradient.study.figures.style import (
     ADAPTIVE,
     CONSTANT,
-    LABELS,
     STYLE,
-    handle,
     label,
     log_scale,
     numbers,
     of,
     panel_axes,
+    rate_handles,
     top_of,
 )
 from hypergradient.study.results.schema import LOSS_LABELS
@@ -37,7 +36,7 @@ def draw_sensitivity(
         table: From `results.sensitivity.by_rate`.
         seeds: From `results.sensitivity.finals`.
         ceiling: From `results.curves.ceilings`: a loss above is drawn at the top as a triangle.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
     """
     table, seeds = table.filter(table["lr"] > 0), seeds.filter(seeds["lr"] > 0)  # a log axis
     rates = table["lr"].unique().sort()
@@ -67,7 +66,7 @@ def draw_sensitivity(
             axes.xaxis.set_minor_locator(NullLocator())
             log_scale(axes, [*of(table, task)["mean"], *of(seeds, task)["value"]], top)
         label(grid, "Initial learning rate $\\alpha_0$", f"Final {LOSS_LABELS[metric].lower()}")
-        handles = [handle(adaptive, (CONSTANT, ADAPTIVE)[adaptive]) for adaptive in LABELS]
+        handles = rate_handles(table, (CONSTANT, ADAPTIVE))
         figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 

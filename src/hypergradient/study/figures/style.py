@@ -1,6 +1,6 @@
 """What the figures share: style, axes, colours, scales, and `save`, which writes PDF, PNG and CSV.
 
-Dashed lines are base optimizers, solid ones hypergradient descent, as in the papers. Names of tasks
+Dashed lines are base optimizers, solid ones adapt their rate, as in the papers. Names of tasks
 and methods are drawn as they are: no character in them is markup.
 """
 
@@ -24,6 +24,7 @@ from matplotlib.ticker import (
 )
 
 from hypergradient.study.files import atomic_write
+from hypergradient.study.results.pairs import HYPERGRADIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -36,7 +37,12 @@ CONSTANT: Final = "#7d7d7d"
 
 ADAPTIVE: Final = "#0f62a8"
 
-LABELS: Final = {False: "constant rate", True: "hypergradient descent"}
+CONSTANT_LABEL: Final = "constant rate"
+
+HYPERGRADIENT_LABEL: Final = "hypergradient descent"
+
+ADAPTIVE_LABEL: Final = "adaptive rate"
+"""The label of adaptive lines, where some of them adapt in another way."""
 
 PAGE, COLUMN = 5.5, 3.3  # inches: the text width of ICLR and NeurIPS, one column of two
 
@@ -81,7 +87,7 @@ STYLE: Final[dict[Any, Any]] = {
 
 
 def rate_colours(count: int, *, dark: bool = False) -> list[str]:
-    """Colours for learning rates in ascending order: viridis, without the end that fades away.
+    """Return colours for learning rates in ascending order: viridis, without its faint end.
 
     Args:
         count: How many; a single rate gets the colour of hypergradient descent.
@@ -158,7 +164,7 @@ def blank(size: tuple[float, float]) -> Figure:
 def panel_axes(
     table: pl.DataFrame, *, strips: Collection[str] = ()
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Axes by task and panel: tasks below each other, the panels of one beside each other.
+    """Return axes by task and panel: tasks below each other, panels beside each other.
 
     Tasks in `strips` have room for two lines of text above their axes.
     """
@@ -231,13 +237,24 @@ def numbers(table: pl.DataFrame, *columns: str) -> list[Any]:
     return [table[column].cast(float).to_numpy() for column in columns]
 
 
-def handle(adaptive: bool, colour: str, marker: str = "o") -> Line2D:
-    style = "-" if adaptive else "--"
-    return Line2D([], [], color=colour, ls=style, marker=marker, ms=2.4, label=LABELS[adaptive])
+def rate_labels(table: pl.DataFrame) -> tuple[str, str]:
+    """Return what to call the lines of a table that are not adaptive, and those that are."""
+    schedules = table.filter("adaptive")["schedule"]
+    moving = HYPERGRADIENT_LABEL if (schedules == HYPERGRADIENT).all() else ADAPTIVE_LABEL
+    return CONSTANT_LABEL, moving
+
+
+def rate_handles(table: pl.DataFrame, colours: tuple[str, str], marker: str = "o") -> list[Line2D]:
+    """Return the entries of a legend for the lines of a table, dashed and solid."""
+    looks = zip(rate_labels(table), colours, ("--", "-"), strict=True)
+    return [
+        Line2D([], [], color=colour, ls=style, marker=marker, ms=2.4, label=label)
+        for label, colour, style in looks
+    ]
 
 
 def top_of(ceiling: pl.DataFrame, metric: str, task: str, largest: Any) -> float | None:
-    """The ceiling, if anything is above it."""
+    """Return the ceiling of a task's axis, or None if nothing is above it."""
     here = ceiling.filter(task=task)
     if metric not in ceiling.columns or here.is_empty() or largest is None:
         return None
@@ -263,13 +280,13 @@ def log_scale(axes: Axes, values: Iterable[float | None], top: float | None = No
 
 
 def rate_text(rate: float) -> str:
-    """A power of ten as such, any other rate as it is."""
+    """Return a rate as text: a power of ten as such, any other rate as it is."""
     mantissa, exponent = f"{rate:e}".split("e")
     return f"$10^{{{int(exponent)}}}$" if float(mantissa) == 1 else f"{rate:g}"
 
 
 def count_text(count: float) -> str:
-    """A count with two or three digits, thousands as k and millions as M."""
+    """Return a count as text with two or three digits, thousands as k and millions as M."""
     for unit, suffix in ((1e6, "M"), (1e3, "k")):
         if count >= 0.9995 * unit:
             digits = ".2g" if count < 99.5 * unit else ".0f"

@@ -60,7 +60,7 @@ def descend(
 ) -> Descents:
     """Take ``steps`` steps, or fewer once all settings are ``CLOSE``, ``STILL`` or diverged.
 
-    The settings never touch each other: with a rate for each element, those of one alpha are the
+    The settings never touch each other: with a rate for each element, those of one beta are the
     rows of one parameter; else each is a parameter of its own.
 
     Args:
@@ -94,21 +94,23 @@ def descend(
 def _optimizer(
     function: Function, method: Method, settings: Sequence[Setting]
 ) -> tuple[HypergradientOptimizer, list[int]]:
-    """An optimizer over all settings, a group an alpha, and which setting each row of it is."""
-    order = sorted(range(len(settings)), key=lambda i: settings[i].alpha)
+    """An optimizer over all settings, a group a beta, and which setting each row of it is."""
+    order = sorted(range(len(settings)), key=lambda i: settings[i].hypergrad_lr)
     start = torch.tensor([function.start], dtype=torch.float64)
     groups: list[dict[str, Any]] = []
-    etas: list[Tensor] = []
-    for alpha, members in groupby(order, key=lambda i: settings[i].alpha):
-        eta = torch.tensor([[settings[i].eta] for i in members], dtype=torch.float64)
-        each = [eta.expand(-1, 2)] if method.options["granularity"] == "element" else eta.view(-1)
+    alphas: list[Tensor] = []
+    for beta, members in groupby(order, key=lambda i: settings[i].hypergrad_lr):
+        alpha = torch.tensor([[settings[i].lr] for i in members], dtype=torch.float64)
+        each = (
+            [alpha.expand(-1, 2)] if method.options["granularity"] == "element" else alpha.view(-1)
+        )
         params = [start.expand(rate.numel() // 2 or 1, 2).clone() for rate in each]
-        groups.append({"params": params, "hypergrad_lr": alpha})
-        etas += each
+        groups.append({"params": params, "hypergrad_lr": beta})
+        alphas += each
     # The fused kernel rounds by the place in a tensor; settings must not touch each other.
     optimizer = method.optimizer(groups, lr=0.0, fused=False, **method.options)
     # A state with its rates is how they can all start differently; Adam's must have its step count.
-    state = {i: {"lr": rate.clone(), "step": torch.zeros(())} for i, rate in enumerate(etas)}
+    state = {i: {"lr": rate.clone(), "step": torch.zeros(())} for i, rate in enumerate(alphas)}
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     return optimizer, order
 

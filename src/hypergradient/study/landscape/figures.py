@@ -147,7 +147,7 @@ def draw_rates(landscape: Landscape) -> Figure:
 
 
 def draw_search(landscape: Landscape) -> Figure:
-    """Draw the steps to the minimum over (eta, alpha), a strip over eta for constant rates."""
+    """Draw the steps to the minimum over (alpha, beta), a strip over alpha for constant rates."""
     searched = [descent for descent in landscape.descents if descent.tried]
     constant = [d for d in searched if METHODS[d.method].kind == "constant"]
     moving = [d for d in searched if METHODS[d.method].kind != "constant"]
@@ -178,45 +178,47 @@ def draw_search(landscape: Landscape) -> Figure:
 
 def _strip(axes: Axes, descent: Descent, shades: Any, norm: LogNorm, *, last: bool) -> None:
     """Constant rates, one cell each."""
-    etas = [math.log10(one.setting.eta) for one in descent.tried]
+    alphas = [math.log10(one.setting.lr) for one in descent.tried]
     axes.pcolormesh(
-        _edges(etas), [0, 1], [_counts(descent)], cmap=shades, norm=norm, ec="white", lw=0.4
+        _edges(alphas), [0, 1], [_counts(descent)], cmap=shades, norm=norm, ec="white", lw=0.4
     )
-    chosen = math.log10(descent.setting.eta)
+    chosen = math.log10(descent.setting.lr)
     axes.plot(chosen, 0.5, "o", ms=3, mfc="white", mec=INK, mew=0.7)
     axes.set_yticks([0.5], [METHODS[descent.method].title])
-    _powers(axes, "x", etas)
+    _powers(axes, "x", alphas)
     if last:
-        axes.set_xlabel("$\\eta$")
+        axes.set_xlabel("$\\alpha$")
     else:
         axes.tick_params(labelbottom=False)
     _bare(axes)
 
 
 def _map(axes: Axes, descent: Descent, shades: Any, norm: LogNorm) -> None:
-    """Steps over alpha and eta, with the numbers; the one chosen is framed."""
-    etas = sorted({math.log10(one.setting.eta) for one in descent.tried})
-    alphas = sorted({math.log10(one.setting.alpha) for one in descent.tried})
+    """Steps over beta and alpha, with the numbers; the one chosen is framed."""
+    alphas = sorted({math.log10(one.setting.lr) for one in descent.tried})
+    betas = sorted({math.log10(one.setting.hypergrad_lr) for one in descent.tried})
     steps = {
-        (math.log10(one.setting.eta), math.log10(one.setting.alpha)): count
+        (math.log10(one.setting.lr), math.log10(one.setting.hypergrad_lr)): count
         for one, count in zip(descent.tried, _counts(descent), strict=True)
     }
-    cells = [[steps[eta, alpha] for eta in etas] for alpha in alphas]
-    axes.pcolormesh(_edges(etas), _edges(alphas), cells, cmap=shades, norm=norm, ec="white", lw=0.6)
-    for (eta, alpha), count in steps.items():
+    cells = [[steps[alpha, beta] for alpha in alphas] for beta in betas]
+    axes.pcolormesh(
+        _edges(alphas), _edges(betas), cells, cmap=shades, norm=norm, ec="white", lw=0.6
+    )
+    for (alpha, beta), count in steps.items():
         if math.isfinite(count):
             dark = norm(count) > 0.45  # noqa: PLR2004
-            chosen = eta == math.log10(descent.setting.eta)
-            chosen = chosen and alpha == math.log10(descent.setting.alpha)
+            chosen = alpha == math.log10(descent.setting.lr)
+            chosen = chosen and beta == math.log10(descent.setting.hypergrad_lr)
             axes.text(
-                eta, alpha, f"{count:g}", ha="center", va="center", fontsize=5.5,
+                alpha, beta, f"{count:g}", ha="center", va="center", fontsize=5.5,
                 color="white" if dark else INK, fontweight="bold" if chosen else "normal",
             )  # fmt: skip
     axes.set_title(METHODS[descent.method].title, fontweight="bold")
-    _powers(axes, "x", etas)
-    _powers(axes, "y", alphas)
-    axes.set_xlabel("$\\eta$")
-    axes.set_ylabel("$\\alpha$")
+    _powers(axes, "x", alphas)
+    _powers(axes, "y", betas)
+    axes.set_xlabel("$\\alpha$")
+    axes.set_ylabel("$\\beta$")
     _bare(axes)
 
 

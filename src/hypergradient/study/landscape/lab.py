@@ -107,7 +107,7 @@ def write(landscapes: Sequence[Landscape], folder: Path) -> Path:
         save(figures.draw_paths(landscape), steps, drawn, f"{landscape.name}-paths")
         for column, draw in (("distance", figures.draw_distances), ("rates", figures.draw_rates)):
             columns = tabulate.COLUMNS[column]
-            table = steps.select("method", "eta", "alpha", "step", *columns)
+            table = steps.select("method", "lr", "hypergrad_lr", "step", *columns)
             save(draw(landscape), table, drawn, f"{landscape.name}-{column}")
         if any(descent.tried for descent in landscape.descents):
             searched = figures.draw_search(landscape)

@@ -42,12 +42,13 @@ class Setting:
     """What is tuned: the initial rate and the step size of its own update.
 
     Attributes:
-        eta: The initial learning rate (`lr`).
-        alpha: The hypergradient step size (`hypergrad_lr`); 0 keeps the rate constant.
+        lr: The initial learning rate, alpha; Fischer (2020) calls it eta.
+        hypergrad_lr: The step size of its own update, beta, which Fischer calls alpha; 0 keeps
+            the rate constant.
     """
 
-    eta: float
-    alpha: float = 0.0
+    lr: float
+    hypergrad_lr: float = 0.0
 
 
 _BASES: dict[str, tuple[Callable[..., HypergradientOptimizer], dict[str, Any]]] = {

@@ -137,15 +137,15 @@ def _descent(descent: Descent) -> dict[str, Any]:
         "rate_y": path.rates[steps, 0, 1],
     }
     tried = [
-        {"eta": one.setting.eta, "alpha": one.setting.alpha, "steps": one.steps}
+        {"lr": one.setting.lr, "hypergrad_lr": one.setting.hypergrad_lr, "steps": one.steps}
         for one in descent.tried
     ]
     return {
         "title": method.title,
         "base": method.base,
         "kind": method.kind,
-        "eta": descent.setting.eta,
-        "alpha": descent.setting.alpha,
+        "lr": descent.setting.lr,
+        "hypergrad_lr": descent.setting.hypergrad_lr,
         "step": steps,
         **{name: _finite(values.tolist()) for name, values in shown.items()},
         "tried": tried,

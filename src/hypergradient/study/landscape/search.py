@@ -1,4 +1,4 @@
-"""A grid search over (eta, alpha), with the same number of settings for every method."""
+"""A grid search over (alpha, beta), with the same number of settings for every method."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STAY = 100
 STEPS = 2000
 
 DECADES = 6
-"""Of eta and of alpha; and so 36 settings a method, for a constant rate all of them of eta."""
+"""Of alpha and of beta; and so 36 settings a method, for a constant rate all of them of alpha."""
 
-HIGHEST_ETA = 1.0
+HIGHEST_LR = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Tried:
 
 
 def grid(function: Function, method: Method) -> list[Setting]:
-    """Return the settings to try: eta from 1e-5 to 1, alpha in decades about the function's own.
+    """Return the settings to try: alpha from 1e-5 to 1, beta in decades about the function's own.
 
-    The first update changes a rate by alpha g^2, so the decades of alpha are those at which it
-    changes eta = 0.01 by a factor of 1e-3 to 1e2, g being the gradient at the start.
+    The first update changes a rate by beta g^2, so the decades of beta are those at which it
+    changes alpha = 0.01 by a factor of 1e-3 to 1e2, g being the gradient at the start.
     """
     if method.kind == "constant":
         count, span = DECADES**2, DECADES - 1
-        etas = [HIGHEST_ETA * 10 ** (-span * (1 - i / (count - 1))) for i in range(count)]
-        return [Setting(float(f"{eta:.3g}")) for eta in etas]
+        alphas = [HIGHEST_LR * 10 ** (-span * (1 - i / (count - 1))) for i in range(count)]
+        return [Setting(float(f"{alpha:.3g}")) for alpha in alphas]
     start = torch.tensor([function.start], dtype=torch.float64)
     squared = function.gradient(start).square().mean().item()
     middle = math.floor(math.log10(0.01 / squared)) if squared > 0 else 0
     return [
-        Setting(HIGHEST_ETA * 10.0**-i, float(f"1e{middle + j}"))
+        Setting(HIGHEST_LR * 10.0**-i, float(f"1e{middle + j}"))
         for i in range(DECADES)
         for j in range(-3, DECADES - 3)
     ]

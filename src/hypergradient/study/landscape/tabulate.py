@@ -23,7 +23,7 @@ def steps(landscape: Landscape) -> pl.DataFrame:
     """Return a row a method and step, 0 being the start; what is not finite is null.
 
     Returns:
-        ``method``, ``eta``, ``alpha``, ``step``, ``x``, ``y``, ``distance`` from the nearest
+        ``method``, ``lr``, ``hypergrad_lr``, ``step``, ``x``, ``y``, ``distance`` from the nearest
         minimum, ``rate_x`` and ``rate_y``, the rates that the step used.
     """
     parts = []
@@ -41,8 +41,8 @@ def steps(landscape: Landscape) -> pl.DataFrame:
             .with_columns(pl.when(pl.all().is_finite()).then(pl.all()))
             .select(
                 pl.lit(METHODS[descent.method].title).alias("method"),
-                pl.lit(descent.setting.eta).alias("eta"),
-                pl.lit(descent.setting.alpha).alias("alpha"),
+                pl.lit(descent.setting.lr).alias("lr"),
+                pl.lit(descent.setting.hypergrad_lr).alias("hypergrad_lr"),
                 pl.int_range(pl.len()).alias("step"),
                 pl.all(),
             )
@@ -51,12 +51,12 @@ def steps(landscape: Landscape) -> pl.DataFrame:
 
 
 def tried(landscape: Landscape) -> pl.DataFrame:
-    """Return a row a method and setting of the search: eta, alpha, steps and last distance."""
+    """Return a row a method and setting of the search: alpha, beta, steps and last distance."""
     rows = [
         {
             "method": METHODS[descent.method].title,
-            "eta": one.setting.eta,
-            "alpha": one.setting.alpha,
+            "lr": one.setting.lr,
+            "hypergrad_lr": one.setting.hypergrad_lr,
             "steps": one.steps,
             "distance": one.distance if math.isfinite(one.distance) else None,
         }
@@ -78,18 +78,18 @@ def _rows(landscape: Landscape) -> list[dict[str, Any]]:
     for descent in landscape.descents:
         path = descent.path
         distance = path.distances[-1, 0].item()
-        eta_x, eta_y = path.rates[-1, 0].tolist()
+        alpha_x, alpha_y = path.rates[-1, 0].tolist()
         rows.append(
             {
                 "function": landscape.function.title,
                 "method": METHODS[descent.method].title,
-                "eta": descent.setting.eta,
-                "alpha": descent.setting.alpha,
+                "lr": descent.setting.lr,
+                "hypergrad_lr": descent.setting.hypergrad_lr,
                 **{f"steps_to_{tol:g}": path.steps_to(tol)[0] for tol in TOLERANCES},
                 "steps": len(path.points) - 1,
                 "final_distance": distance if math.isfinite(distance) else None,
-                "final_eta_x": eta_x if math.isfinite(eta_x) else None,
-                "final_eta_y": eta_y if math.isfinite(eta_y) else None,
+                "final_lr_x": alpha_x if math.isfinite(alpha_x) else None,
+                "final_lr_y": alpha_y if math.isfinite(alpha_y) else None,
             }
         )
     return rows

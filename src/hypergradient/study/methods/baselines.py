@@ -1,9 +1,9 @@
-"""Peers: optimizers that find their rate, from their authors' packages, at their defaults.
+"""Other authors' optimizers that find their rate, from their own packages, at their defaults.
 
-Each takes ``lr``, the number that it starts from, whatever its authors call it, so that a study can
-vary the start of all alike; everything else is as they ship it. What they need of a training loop
-(``modes.set_mode``, ``modes.step_function``) and of checkpoints is made up for here. The packages
-are those of the extra ``bench``.
+Each function takes ``lr``, the number from which the optimizer starts, whatever its authors call
+it, so that a study can vary the start of all of them in the same way. Everything else is as they
+ship it. Where a package's optimizer does not save its whole state, or does not switch between the
+weights for training and evaluation, a subclass here does. The extra ``bench`` has the packages.
 
     method          package                       start      evaluated
     Prodigy         prodigyopt                    d0         the last iterate
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Parameters = Iterable[Tensor]
 
 KEPT = "kept beside"
-"""The entry of ``state_dict`` that holds what torch's own would lose."""
+"""The entry of ``state_dict`` with the attributes that the package's own leaves out."""
 
 
 def prodigy(params: Parameters, lr: float = 1e-6) -> Optimizer:

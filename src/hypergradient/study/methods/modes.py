@@ -13,19 +13,28 @@ if TYPE_CHECKING:
 
 
 def has_modes(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer evaluates other weights than it trains, as Schedule-Free does."""
+    """Return whether an optimizer has weights for evaluation, other than those that it trains.
+
+    Schedule-Free has: its ``train()`` and ``eval()`` exchange them.
+    """
     return hasattr(optimizer, "train") and hasattr(optimizer, "eval")
 
 
 def set_mode(optimizer: Optimizer, *, training: bool) -> None:
-    """Put the weights to train, or those to evaluate, into the model, where they differ."""
+    """Put the weights for training, or those for evaluation, into the model, where they differ.
+
+    A training calls it before each epoch's first step and after its last.
+    """
     if has_modes(optimizer):
         getattr(optimizer, "train" if training else "eval")()
 
 
 def step_function(optimizer: Optimizer) -> Callable[[Tensor], object]:
-    """Return what makes a step, given the minibatch's loss: a ``step`` with a ``loss`` gets it."""
-    own: Any = optimizer  # a schedule may replace its step later
+    """Return a function that makes a step, called with the minibatch's loss.
+
+    An optimizer whose ``step`` has an argument ``loss`` gets it.
+    """
+    own: Any = optimizer  # looked up at each step: a schedule may replace ``step`` later
     if "loss" in inspect.signature(own.step).parameters:
         return lambda loss: own.step(loss=loss.detach())
     return lambda _: own.step()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-# The kernels that this package's optimizers choose, and the fastest.
+# torch's fastest kernels, which this package's optimizers choose by themselves.
 FUSED: Mapping[str, Any] = {"fused": True}
 
 NESTEROV: Mapping[str, Any] = {"momentum": 0.9, "nesterov": True}
@@ -73,7 +73,7 @@ class Method:
 
     @property
     def schedules(self) -> tuple[str, ...]:
-        """The schedules it goes with, its own first."""
+        """The schedules that it can be run with, the default one first."""
         if self.has_own_schedule:
             return (HYPERGRADIENT,)
         return tuple(name for name in SCHEDULES if name != HYPERGRADIENT)
@@ -99,19 +99,19 @@ class Method:
         return self.optimizer_class()(parameters, **self.fixed, **options)
 
     def lacking(self) -> str | None:
-        """Return which package the optimizer needs that is not installed, or None."""
+        """Return which package must be installed for the optimizer, or None if all are there."""
         import torch  # noqa: PLC0415
 
         try:
             self.build([torch.zeros(1, requires_grad=True)], {})
         except ModuleNotFoundError as error:
             return f"{error}: pip install 'hypergradient[bench]'"
-        except Exception:  # noqa: BLE001  (what is wrong with options is said elsewhere)
+        except Exception:  # noqa: BLE001  (``problem`` says what is wrong with options)
             return None
         return None
 
     def problem(self, hyper: Mapping[str, float | bool | str]) -> str | None:
-        """Return what the optimizer has against these hyperparameters, or None."""
+        """Return why the optimizer refuses these hyperparameters, or None if it accepts them."""
         import torch  # noqa: PLC0415  (2 s, and not needed to list the studies)
 
         if unknown := [key for key in hyper if not self.accepts(key)]:
@@ -124,7 +124,7 @@ class Method:
             optimizer = self.build([parameter], hyper)
             set_mode(optimizer, training=True)
             step_function(optimizer)(torch.zeros(()))
-        except ModuleNotFoundError:  # said before runs are trained: a study can be read without it
+        except ModuleNotFoundError:  # ``lacking`` says it: a study can be read without the package
             return None
         except (TypeError, ValueError, RuntimeError) as error:
             return str(error)
@@ -177,10 +177,10 @@ def find_method(name: str) -> Method:
 
 
 def method_identity(name: str) -> dict[str, Any]:
-    """Return what determines a method's results, ready for JSON.
+    """Return what determines a method's results, ready for JSON. It is a part of a run's id.
 
-    The packages' own optimizers change with the version of this package and of torch, which are
-    not part of it; a person's own optimizer is known by its source.
+    A person's own optimizer is known by its source. The optimizers of this package and of torch
+    are known by their names: the versions of the packages are no part of it.
     """
     method = find_method(name)
     own = {"source": source_hash(name)} if is_reference(name) else {}

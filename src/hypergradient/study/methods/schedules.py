@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HYPERGRADIENT = "hypergradient"
-"""The schedule of the methods that move their rate themselves."""
+"""The schedule of methods that move their rate by hypergradient descent."""
 
 DECAY_EPOCHS = 25
 """Epochs between two halvings of ``lr-decay`` (Wilson et al. 2017; ICLR 2019 study, 2.2)."""

@@ -136,7 +136,7 @@ def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame
 
 
 OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
-"""Those that show all tasks at once, and so do not follow the page's choice of one."""
+"""The figures that show all tasks at once: they do not follow the page's choice of a task."""
 
 GALLERY: Final = {
     "summary": Entry(lambda statistics: statistics.paired.height > 0, lambda _: (), lambda _: {}),
@@ -218,7 +218,7 @@ GALLERY: Final = {
         lambda statistics: {"published": _series(statistics.beside, ["task", "method", "metric"])},
     ),
 }
-"""By the name that a study's `figures` gives them; the order is that of the page."""
+"""The figures by the names that a study's `figures` uses, in the order of the page."""
 
 
 def shown(statistics: Statistics, wanted: Sequence[str] = ()) -> list[str]:
@@ -256,7 +256,7 @@ def _has_beta(table: pl.DataFrame) -> bool:
 
 
 def _series(table: pl.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """One dictionary a group: its keys, and every other column as a list."""
+    """Return a dictionary for each group: its keys, and every other column as a list."""
     kept = pl.selectors.by_name("lr", "hypergrad_lr", require_all=False)
     rounded = table.with_columns((pl.selectors.float() - kept).round_sig_figs(_DIGITS))
     return rounded.group_by(keys, maintain_order=True).all().to_dicts()

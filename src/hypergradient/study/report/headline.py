@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from hypergradient.study.results.pairs import HYPERGRADIENT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -144,18 +146,21 @@ def losses(summary: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
         The loss from the lowest initial rate and from the best, or from the only one, as ratios
         (geometric means over tasks), each a sentence.
     """
+    adaptive = summary.filter("adaptive")
+    descents = adaptive.filter(schedule=HYPERGRADIENT)
+    name = "hypergradient descent" if descents.height else "an adaptive rate"
     pairs = summary.filter(~pl.col("adaptive")).join(
-        summary.filter("adaptive"), on=["task", "panel"], suffix="_hd"
+        descents if descents.height else adaptive, on=["task", "panel"], suffix="_hd"
     )
     several = pairs.filter(pl.col("lowest_lr") < pl.col("highest_lr"))
     diverged = _diverged(runs)
     if several.is_empty():
         only = _ratios(pairs, "best")
-        return [f"{_LOSS} is {only} that of hypergradient descent; {diverged}."]
+        return [f"{_LOSS} is {only} that of {name}; {diverged}."]
     start = f"From α₀ = {min(several['lowest_lr'].to_list()):g}, the lowest tried"
     lowest, best = _ratios(several, "at_lowest"), _ratios(several, "best")
     return [
-        f"{start}, {_LOSS.lower()} is {lowest} that of hypergradient descent.",
+        f"{start}, {_LOSS.lower()} is {lowest} that of {name}.",
         f"From the best α₀ of each it is {best}; {diverged}.",
     ]
 
@@ -164,7 +169,7 @@ _LOSS = "The final training loss with a constant rate"
 
 
 def _ratios(pairs: pl.DataFrame, column: str) -> str:
-    """The base's value over that of its hypergradient version, a number a base optimizer."""
+    """Return the base's value over that of its adaptive version, for each base optimizer."""
     sound = pairs.drop_nulls([column, f"{column}_hd"])
     ratios = sound.group_by("base", maintain_order=True).agg(
         10 ** (pl.col(column) / pl.col(f"{column}_hd")).cast(pl.Float64).log10().mean()

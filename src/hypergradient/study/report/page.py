@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hypergradient.study.figures.schedules import COLOURS, label_of
-from hypergradient.study.figures.style import LABELS, rate_colours, save
+from hypergradient.study.figures.schedules import COLOURS, LABELS, label_of
+from hypergradient.study.figures.style import rate_colours, rate_labels, save
 from hypergradient.study.figures.untuned import TITLES
 from hypergradient.study.files import write_text
 from hypergradient.study.report.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
@@ -114,7 +114,7 @@ def write_report(
 
 
 def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
-    """Name and value of what there is to know about the size of the study."""
+    """Return the name and value of each fact about the size of the study."""
     counts = {
         "run": runs.height,
         "task": runs["task"].n_unique(),
@@ -131,7 +131,7 @@ def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def _problems(runs: pl.DataFrame) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Return what a reader must know before believing the figures, a sentence each."""
     problems = []
     if failed := (runs["status"] == "failed").sum():
         problems.append(f"{failed} of {runs.height} runs failed with an error and are left out.")
@@ -156,11 +156,12 @@ def _surroundings(runs: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
-    """What the page's script draws, as JSON: what all figures share, and what each adds."""
+    """Return what the page's script draws, as JSON: the shared part, and each figure's own."""
     page: dict[str, Any] = {
         "tasks": statistics.tasks,
         "names": CURVES,
-        "labels": [LABELS[False], LABELS[True]],
+        "labels": list(rate_labels(statistics.paired)),
+        "scheduleLabels": LABELS,
         "schedules": list(COLOURS),
         "rates": statistics.rates,
         "colours": {
@@ -200,12 +201,12 @@ def _number(value: object, digits: int = 3) -> str:
 
 
 def _picture(path: Path) -> str:
-    """Return a picture as an address that holds it."""
+    """Return a picture as a data address, so that the page holds it."""
     return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
 
 
 def _script() -> Markup:
-    """The page's scripts as one, in a scope of its own."""
+    """Return the page's scripts as one, in a scope of its own."""
     parts = [_asset(f"scripts/{name}.js") for name in _SCRIPTS]
     return Markup("\n").join([Markup('(() => {\n"use strict";'), *parts, Markup("})();")])
 

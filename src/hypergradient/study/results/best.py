@@ -1,4 +1,4 @@
-"""The best configuration of each schedule, and which schedule wins. Functions here only compute.
+"""The best configuration of each schedule. Functions here only compute.
 
 A configuration is a method with all its hyperparameters. It is chosen by the arithmetic mean of its
 final training loss over all seeds, so its own luck is averaged; curves and tests are on log10 of
@@ -47,7 +47,7 @@ def best_configurations(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def best_runs(runs: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
-    """The runs of the configurations that `best_configurations` chose."""
+    """Return the runs of the configurations that `best_configurations` chose."""
     keys = [*SETTING, *hyperparameters(runs)]
     keys = [name for name in keys if name in chosen.columns]
     return lines(runs).join(
@@ -56,7 +56,7 @@ def best_runs(runs: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
 
 
 def recommended_and_tuned(runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs of each hypergradient method as recommended, and as tuned on the grid.
+    """Return the runs of each adaptive method as recommended, and as tuned on the grid.
 
     Args:
         runs: One row a run; a method's first configuration is the recommended one.
@@ -82,7 +82,7 @@ def recommended_and_tuned(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def best_curves(best: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """The losses of the best configurations over the epochs, with intervals over seeds.
+    """Average the losses of the best configurations over seeds, for each epoch.
 
     Args:
         best: From `best_runs`.
@@ -114,7 +114,7 @@ def best_curves(best: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
 
 
 def seed_curves(best: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """Each seed's loss over the epochs, a row a run, metric and epoch, in `value`."""
+    """Return each seed's loss over the epochs: a row a run, metric and epoch, with `value`."""
     joined = best.select("run_id", *SETTING, "seed").join(
         epochs.select("run_id", "epoch", *LOSS_LABELS), on="run_id", maintain_order="left"
     )

@@ -73,10 +73,10 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 class Rows:
-    """Rows that become a table in parts, as a row in Python takes ten times its room in a table.
+    """Rows that become a table part by part: in Python a row takes ten times the memory.
 
     Args:
-        schema: The table's columns; what a row has besides is left out, what it lacks is null.
+        schema: The table's columns. Other entries of a row are left out; missing ones are null.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
@@ -101,7 +101,7 @@ class Rows:
 
 
 def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a run's row of ``runs``; the best epochs leave out epoch 0, before training."""
+    """Return a run's row of ``runs``. Epoch 0, before training, is never its best epoch."""
     row = {
         "run_id": run.id,
         **{
@@ -148,7 +148,7 @@ def traits_of_method(method: str, hyper: tuple[tuple[str, Value], ...]) -> Trait
 
 
 def until_columns(until: Until, status: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run that ends at a loss was to reach, and whether it did not."""
+    """Return the target of a run that ends at a loss, and whether it was not reached."""
     return {
         "target_loss": until.minibatch_loss,
         "max_steps": until.max_steps,

@@ -21,12 +21,12 @@ CELL: Final = ("task", "panel", "base", "method", "adaptive", "lr", "hypergrad_l
 
 
 def measured(runs: pl.DataFrame) -> bool:
-    """Were the iterations to a target measured?"""
+    """Return whether the study measured the iterations to a target."""
     return complete(runs)["max_steps"].is_not_null().any()
 
 
 def convergence(runs: pl.DataFrame) -> pl.DataFrame:
-    """The median number of steps to the target for every pair of rates, over seeds.
+    """Find the median number of steps to the target for every pair of rates, over seeds.
 
     Args:
         runs: One row a run, with `steps_to_target` (null: not reached) and `max_steps`.
@@ -64,7 +64,7 @@ def convergence(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def boundary(behind: Sequence[Sequence[bool]]) -> list[list[float]]:
-    """The line around the cells where hypergradient descent is behind its base optimizer.
+    """Return the line around the cells where hypergradient descent is behind its base.
 
     Args:
         behind: By row and column of the grid; cells have their middles at whole numbers.
@@ -88,7 +88,7 @@ def boundary(behind: Sequence[Sequence[bool]]) -> list[list[float]]:
 
 
 def grids(cells: pl.DataFrame) -> list[dict[str, Any]]:
-    """The cells of `convergence` as matrices to draw, one dictionary a task and panel.
+    """Arrange the cells of `convergence` as matrices to draw, a dictionary a task and panel.
 
     Returns:
         `task`, `panel`, `base`; `lrs` ascending (rows) and `betas` ascending (columns after the
@@ -118,7 +118,7 @@ def grids(cells: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def score(cells: pl.DataFrame) -> pl.DataFrame:
-    """In how many cells hypergradient descent is at least as good as its base, by task and panel.
+    """Count in how many cells hypergradient descent is at least as good as its base.
 
     Returns:
         task, panel, base, and of the cells of hypergradient descent how many are `as_good`,
@@ -136,17 +136,17 @@ def score(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def beside_published_steps(cells: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Our iterations to the target beside published ones of the same method and rates.
+    """Put our iterations to the target beside published ones of the same method and rates.
 
     Args:
         cells: From `convergence`.
         published: method ("sgd_hd"), lr0, hypergrad_lr and iterations; ">468750" is censored.
 
     Returns:
-        task, method, lr, hypergrad_lr, `ours` and `theirs` (null if censored), `our_limit` and
-        `their_limit` (beyond which a censored time lies), `log_ratio` (log10 of ours to theirs,
-        null if either is censored) and `agrees` (of a censored one: can both be true?). Empty if
-        no setting is the same or the numbers are of another kind.
+        task, method, adaptive, lr, hypergrad_lr, `ours` and `theirs` (null if censored),
+        `our_limit` and `their_limit` (beyond which a censored time lies), `log_ratio` (log10 of
+        ours to theirs, null if either is censored) and `agrees` (of a censored one: can both be
+        true?). Empty if no setting is the same or the numbers are of another kind.
     """
     if "iterations" not in published.columns:
         published = pl.DataFrame(schema=_PUBLISHED)
@@ -163,6 +163,7 @@ def beside_published_steps(cells: pl.DataFrame, published: pl.DataFrame) -> pl.D
     ours = cells.select(
         "task",
         "method",
+        "adaptive",
         "lr",
         "hypergrad_lr",
         name=pl.col("method").str.to_lowercase().str.replace_all("-", "_"),
@@ -187,7 +188,7 @@ def beside_published_steps(cells: pl.DataFrame, published: pl.DataFrame) -> pl.D
 
 
 def published_steps_summary(table: pl.DataFrame) -> pl.DataFrame:
-    """How near ours are to the published iterations, by task and method.
+    """Summarise how near ours are to the published iterations, by task and method.
 
     Args:
         table: From `beside_published_steps`.

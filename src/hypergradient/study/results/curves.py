@@ -10,7 +10,7 @@ from hypergradient.study.results.schema import LOSS_LABELS
 
 
 def over_epochs(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """Losses and the learning rate over the epochs, each a mean over seeds.
+    """Average losses and the learning rate over seeds, for each epoch.
 
     A mean over the seeds that happen to survive would jump when one diverges, so a value is null
     from the epoch on in which the first of its runs has none.
@@ -48,7 +48,7 @@ def over_epochs(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
 
 
 def ceilings(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """Where axes end, per task: `task`, one column a loss, and `lr_mean`.
+    """Return where axes end, per task: `task`, one column a loss, and `lr_mean`.
 
     Ten times the loss before training: a loss above that has exploded. How far says nothing, and
     would flatten the rest of a figure. The same goes for rates of ten times the highest at which

@@ -12,14 +12,14 @@ import polars as pl
 from scipy.special import stdtrit
 
 CONFIDENCE: Final = 0.95
-"""Of every interval."""
+"""The confidence of every interval."""
 
 SMALLEST: Final = 1e-12
-"""In place of 0, which has no logarithm: a float32 cross-entropy can be exactly that."""
+"""What stands for 0, which has no logarithm: a float32 cross-entropy can be exactly 0."""
 
 
 def half_width(counts: pl.Series, spreads: pl.Series) -> pl.Series:
-    """Half of Student's interval around a mean, null where there are fewer than two values.
+    """Return half of Student's interval around a mean, null where there are fewer than two values.
 
     Args:
         counts: How many values each mean is of.

@@ -2,7 +2,7 @@
 
 ``python -m hypergradient.study.results.network RESULTS`` reads the folder that ``hypergradient
 run`` of one of the studies ``network-digits`` and ``network-mnist`` has filled, and prints the
-comparison and what the best settings say of alpha.
+comparison and what the best settings say of beta.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any
 import polars as pl
 from scipy.special import stdtrit
 
+from hypergradient.study.errors import StudyError
+from hypergradient.study.results.intervals import SMALLEST
+
 KEYS = ("base", "rate")
 
 LOSS = "train_loss_final"
 
-RATES = {"constant": "constant", "group": "one rate", "element": "element-wise"}
+NAMES = {"SGD": "GD", "SGDM": "GDM", "SGDN": "NAG", "Adam": "Adam"}
+"""What Fischer (2020) calls the base optimizers."""
 
-SMALLEST = 1e-12
+RATES = {"constant": "constant", "group": "one rate", "element": "element-wise"}
 
 
 def label(runs: pl.DataFrame) -> pl.DataFrame:
-    """Add ``base`` (GD, GDM, NAG, Adam), ``rate`` and ``setting`` (eta and alpha) to ``runs``."""
-    adam = pl.col("method").str.contains("Adam")
-    base = (
-        pl.when(adam)
-        .then(pl.lit("Adam"))
-        .when(pl.col("nesterov") == "True")
-        .then(pl.lit("NAG"))
-        .when(pl.col("momentum") > 0)
-        .then(pl.lit("GDM"))
-        .otherwise(pl.lit("GD"))
-    )
+    """Call ``base`` GD, GDM, NAG or Adam, and add ``rate`` and ``setting`` to ``runs``.
+
+    Raises:
+        StudyError: The table is of an earlier version, which did not record the base.
+    """
+    if "base" not in runs.columns:
+        raise StudyError("runs.parquet is of an earlier version: run `hypergradient report` again")
     return runs.with_columns(
-        base=base,
+        base=pl.col("base").replace_strict(NAMES),
         rate=pl.col("granularity").fill_null("constant").replace_strict(RATES),
-        setting=pl.struct(eta="lr", alpha=pl.col("hypergrad_lr").fill_null(0.0)),
+        setting=pl.struct("lr", pl.col("hypergrad_lr").fill_null(0.0)),
         log_loss=pl.when(pl.col("status") == "done").then(pl.col(LOSS).clip(SMALLEST).log10()),
     )
 
@@ -110,7 +110,7 @@ def compare(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _geometric(column: str, name: str) -> list[pl.Expr]:
-    """The mean of a column of logarithms, and its 95 % interval's half; null if a value is."""
+    """Return a column's mean and its standard error, both null if any value is null."""
     values = pl.col(column)
     all_there = values.is_not_null().all()
     error = values.std() / pl.len().sqrt()
@@ -121,7 +121,7 @@ def _geometric(column: str, name: str) -> list[pl.Expr]:
 
 
 def _undo_log(table: pl.DataFrame, name: str) -> list[pl.Expr]:
-    """A geometric mean and the ends of its interval, from what `_geometric` gives."""
+    """Return a geometric mean and the ends of its 95 % interval, from what `_geometric` gives."""
     quantiles = stdtrit((table["seeds"] - 1).clip(1).to_numpy(), 0.975)
     half = pl.col(f"{name}_error") * pl.Series(quantiles)
     return [
@@ -136,14 +136,15 @@ def main() -> None:
     runs = label(pl.read_parquet(Path(sys.argv[1]) / "runs.parquet"))
     print(
         "| method | rate | training loss | ratio to the constant rate | validation loss "
-        "| accuracy | η, α | diverged |\n|---|---|---|---|---|---|---|---|"
+        "| accuracy | α, β | diverged |\n|---|---|---|---|---|---|---|---|"
     )
     for row in compare(runs).iter_rows(named=True):
         lost = f"{row['lost']} of {row['seeds']} diverged"
         loss, ratio = (_text(row, name) or lost for name in ("loss", "ratio"))
+        alpha, beta = row["setting"]["lr"], row["setting"]["hypergrad_lr"]
         print(
             f"| {row['base']} | {row['rate']} | {loss} | {ratio} | {row['valid_loss']:.3g} "
-            f"| {row['accuracy']:.2%} | {row['setting']['eta']:g}, {row['setting']['alpha']:g} "
+            f"| {row['accuracy']:.2%} | {alpha:g}, {beta:g} "
             f"| {row['diverged']} of {row['runs']} |"
         )
 

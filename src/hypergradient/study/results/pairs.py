@@ -1,4 +1,4 @@
-"""Which runs belong together: a base optimizer, its schedules and its hypergradient version."""
+"""Which runs belong together: those of a base optimizer, and of methods that adapt its rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONSTANT: Final = "constant"
 HYPERGRADIENT: Final = "hypergradient"
 
 ADAPTIVE: Final = "adaptive"
-"""What the tables of figures call the schedule of other methods that adapt their rate."""
+"""What figures call the schedule of a method that adapts its rate in any other way."""
 
 SCHEDULES: Final = (
     *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine"),
@@ -41,7 +41,8 @@ _RECORDED: Final = {"base": pl.String, "adaptive": pl.Boolean, "schedule": pl.St
 
 _SUFFIX = "-HD"
 
-_WITHOUT_PLAN = (CONSTANT, ADAPTIVE, HYPERGRADIENT)
+WITHOUT_PLAN: Final = (CONSTANT, ADAPTIVE, HYPERGRADIENT)
+"""The schedules that do not change the rate in a way that was fixed in advance."""
 
 
 def complete(runs: pl.DataFrame) -> pl.DataFrame:
@@ -88,7 +89,7 @@ def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame
         `runs` as `complete` returns them with `panel` (the base, and the settings if there are
         several), in the order to show them.
     """
-    runs = complete(runs).filter(pl.col("schedule").is_in(_WITHOUT_PLAN))
+    runs = complete(runs).filter(pl.col("schedule").is_in(WITHOUT_PLAN))
     settings = [name for name in varying(runs) if name not in axes]
     steady, adaptive = runs.filter(~pl.col("adaptive")), runs.filter("adaptive")
     own = [name for name in settings if steady[name].is_null().all()]  # only its version has them
@@ -111,15 +112,13 @@ def lines(runs: pl.DataFrame) -> pl.DataFrame:
         runs: One row a run.
 
     Returns:
-        `runs` as `complete` returns them, with `line`: the schedule, and the settings other than
+        `runs` as `complete` returns them, with `line`: `rival`, and the settings other than
         the learning rate if there are several; in the order to show them.
     """
     runs = complete(runs)
     settings = [name for name in varying(runs) if name != "lr"]
     parts = [pl.concat_str(pl.lit(f", {symbol(name)} = "), pl.col(name)) for name in settings]
-    return runs.with_columns(
-        line=pl.concat_str("schedule", *parts, ignore_nulls=True) if parts else pl.col("schedule")
-    ).sort(
+    return runs.with_columns(line=pl.concat_str(rival(), *parts, ignore_nulls=True)).sort(
         "task",
         rank_of_base(),
         "base",
@@ -129,6 +128,12 @@ def lines(runs: pl.DataFrame) -> pl.DataFrame:
         "lr",
         "seed",
     )
+
+
+def rival() -> pl.Expr:
+    """Return what a run's rate is called beside others: its schedule, or the method that adapts."""
+    method = pl.col("method").str.split(":").list.last()
+    return pl.when(pl.col("schedule") == ADAPTIVE).then(method).otherwise("schedule")
 
 
 def hyperparameters(runs: pl.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ from hypergradient.study.results.schema import LOSS_LABELS
 def beside_published(
     runs: pl.DataFrame, epochs: pl.DataFrame, published: pl.DataFrame
 ) -> pl.DataFrame:
-    """Our losses beside published ones of the same method, rates and epoch.
+    """Put our losses beside published ones of the same method, rates and epoch.
 
     Args:
         runs: One row a run.

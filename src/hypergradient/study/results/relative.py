@@ -17,11 +17,11 @@ WITHIN: Final = 1.1
 
 
 def relative_sensitivity(runs: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """The best loss over training against the learning rate's ratio to the best learning rate.
+    """Relate the best loss over training to the learning rate's ratio to the best one.
 
     Args:
         runs: One row a run.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
 
     Returns:
         What `sensitivity.by_rate` says of the best loss over training, a row a line (`LINE`) and
@@ -44,7 +44,7 @@ def relative_sensitivity(runs: pl.DataFrame, metric: str) -> pl.DataFrame:
 
 
 def widths(table: pl.DataFrame) -> pl.DataFrame:
-    """How wide the region of good learning rates is.
+    """Measure how wide the region of good learning rates is.
 
     Args:
         table: From `relative_sensitivity`.

@@ -1,4 +1,4 @@
-"""From the tables of runs and epochs to what figures show. Functions here only compute.
+"""How the final loss depends on the initial learning rate. Functions here only compute.
 
 Losses span decades, so their means and intervals are taken on log10: a mean is geometric and an
 interval is Student's t at 95 % around it. A diverged run is a result: it is counted, it has no
@@ -24,7 +24,7 @@ NEAR: Final = 2.0
 
 
 def finals(paired: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """The final loss of each run that has one: the columns of a series, lr, seed and value."""
+    """Return the final loss of each run that has one: the columns of a series, lr, seed, value."""
     return (
         paired.filter(pl.col("status") == "done")
         .select(*SERIES, "lr", "seed", value=f"{metric}_final")
@@ -35,11 +35,11 @@ def finals(paired: pl.DataFrame, metric: str) -> pl.DataFrame:
 def by_rate(
     paired: pl.DataFrame, metric: str, *, which: str = "final", series: Sequence[str] = SERIES
 ) -> pl.DataFrame:
-    """The loss at each initial learning rate, over seeds.
+    """Average the loss at each initial learning rate over seeds.
 
     Args:
         paired: What `pair` returns.
-        metric: One of `LOSSES`.
+        metric: One of `LOSS_LABELS`.
         which: "final", or "best" for the lowest over training.
         series: The columns that identify a line.
 
@@ -67,7 +67,7 @@ def by_rate(
 
 
 def width(rates: Sequence[float], losses: Sequence[float | None], limit: float) -> float:
-    """How many decades of the learning rate give a loss of at most `limit`.
+    """Return how many decades of the learning rate give a loss of at most `limit`.
 
     Between neighbours on the grid the loss is taken as linear on log-log axes; beside a rate that
     has no loss (null: it diverged) nothing is claimed.
@@ -94,7 +94,7 @@ def width(rates: Sequence[float], losses: Sequence[float | None], limit: float) 
 
 
 def summary(sensitivities: pl.DataFrame) -> pl.DataFrame:
-    """What is to be said of each method on each task, from `sensitivity`'s table.
+    """Summarise each method on each task, from the table of `by_rate`.
 
     Returns:
         One row a series: `best` loss and the rate `best_lr` that gave it; the loss `at_lowest`,

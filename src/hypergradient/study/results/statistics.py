@@ -17,7 +17,7 @@ from hypergradient.study.results import (
     untuned,
     verdicts,
 )
-from hypergradient.study.results.pairs import CONSTANT, HYPERGRADIENT, hyperparameters, lines, pair
+from hypergradient.study.results.pairs import WITHOUT_PLAN, hyperparameters, lines, pair
 from hypergradient.study.results.relative import relative_sensitivity, widths
 from hypergradient.study.results.schema import LOSS_LABELS
 
@@ -120,8 +120,8 @@ class Statistics:
 
     @cached_property
     def has_offline(self) -> bool:
-        """Is there any schedule but a constant rate and hypergradient descent?"""
-        return not self.lines["schedule"].is_in([CONSTANT, HYPERGRADIENT]).all()
+        """Is there any schedule that was fixed in advance, besides the constant rate?"""
+        return not self.lines["schedule"].is_in(WITHOUT_PLAN).all()
 
     @cached_property
     def chosen(self) -> pl.DataFrame:

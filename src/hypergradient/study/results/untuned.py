@@ -4,8 +4,8 @@ A run's ratio is its loss over that of the best tuned run of the same seed, both
 untrained loss U and no smaller than U / 10,000: a loss of 1e-8 is not a hundred times better than
 one of 1e-6, and a run that has died or diverged counts as not trained. U is the lower of the loss
 before training and that of the best outputs that do not depend on the inputs. The best tuned run is
-that of the base optimizer whose constant or decayed rate has the least mean over seeds; the base
-of a method whose name says neither is Adam. All means are geometric.
+that of the base optimizer whose constant or decayed rate has the least mean over seeds; a method
+whose base was not tuned is compared with Adam. All means are geometric.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 FLOOR: Final = 1e-4
-"""A loss below this share of the untrained one counts as this share."""
+"""A loss below this share of the untrained loss counts as this share of it."""
 
 DEAD: Final = 0.9
 """A run is dead whose final training loss is not below this share of the untrained loss."""
@@ -32,16 +32,13 @@ MEASURES: Final = {
     "valid_loss_final": "Final validation loss",
     "valid_loss_best": "Best validation loss",
 }
-"""What is compared; the first also says which runs are dead."""
+"""The measures that are compared. The first one also decides which runs are dead."""
 
 PICTURED: Final = ("train_loss_final", "valid_loss_best")
-"""Of these there are figures, and of all of them tables."""
+"""The measures of which there are figures. Of all of them there are tables."""
 
 TUNED: Final = (CONSTANT, "lr-decay")
 """The schedules of which the best tuned run is chosen."""
-
-BASES: Final = ("SGDN", "SGD", "Adam", "AdamW")
-"""The base optimizers there can be."""
 
 SETS: Final = ("selection", "claim")
 
@@ -51,16 +48,24 @@ CELL: Final = (*LINE, "start")
 """A method on a task from one start; the start is null where it is the method's own default."""
 
 
-def base_of(method: str, bases: Collection[str]) -> str:
-    """Return which of a study's base optimizers a method is compared with."""
-    own = method.rpartition(":")[2].removesuffix("-HD")
-    if own in bases:
-        return own
-    return next((base for base in BASES[:2] if base in bases and "SGD" in own), "Adam")
+def rival_of(base: str, tuned: Collection[str]) -> str:
+    """Return which of the tuned base optimizers stands for a method's base.
+
+    Args:
+        base: What the method's runs recorded as their base.
+        tuned: The base optimizers whose rates the study tunes.
+
+    Returns:
+        The base itself if it was tuned, a tuned relative of SGD for another one, else Adam.
+    """
+    if base in tuned:
+        return base
+    relatives = [other for other in ("SGDN", "SGDM", "SGD") if base.startswith("SGD")]
+    return next((other for other in relatives if other in tuned), "Adam")
 
 
 def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
-    """Every run's losses, bounded, and whether it is dead.
+    """Return every run's losses, bounded, and whether it is dead.
 
     Args:
         runs: One row a run.
@@ -69,13 +74,15 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A row a run that has not failed: `CELL`, `schedule`, `tuned` (is it a base optimizer with
         a schedule of `TUNED`?), `seed`, `dead`, `untrained`, the log10 of each of `MEASURES`, and
-        `step_seconds`, null where it was trained in a stack. A line is a method with its schedule,
-        if it is a tuned one, and with its settings other than the start, if there are several.
+        `step_seconds`, null where it was trained in an ensemble. A line is a method with its
+        schedule, if it is a tuned one, and with its settings other than the start, if there are
+        several.
     """
     runs = complete(runs)
-    tuned = pl.col("schedule").is_in(TUNED) & pl.col("method").is_in(BASES)
-    bases = set(runs.filter(tuned)["method"])
-    named = {method: base_of(method, bases) for method in runs["method"].unique()}
+    # A base optimizer is a method that is its own base: what others are compared with.
+    tuned = pl.col("schedule").is_in(TUNED) & (pl.col("method") == pl.col("base"))
+    bases = set(runs.filter(tuned)["base"])
+    rivals = {base: rival_of(base, bases) for base in runs["base"].unique()}
     varied = [name for name in varying(runs) if name != "lr"]
     settings = [pl.concat_str(pl.lit(f", {name} = "), pl.col(name)) for name in varied]
     short = pl.col("method").str.split(":").list.last()
@@ -84,7 +91,7 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     first = epochs.filter(pl.col("epoch") == 0).select("run_id", first="train_loss")
     table = (
         runs.with_columns(
-            base=pl.col("method").replace_strict(named, return_dtype=pl.String),
+            base=pl.col("base").replace_strict(rivals, return_dtype=pl.String),
             line=pl.concat_str(short, schedule, *settings, ignore_nulls=True),
             start="lr",
             tuned=tuned,
@@ -119,7 +126,7 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
 
 
 def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
-    """The best constant or decayed rate of each base optimizer.
+    """Find the best constant or decayed rate of each base optimizer.
 
     Args:
         table: From `losses`.
@@ -145,7 +152,7 @@ def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
-    """Every run's losses over the best tuned ones of its seed, as log10.
+    """Divide every run's losses by the best tuned ones of its seed, as log10.
 
     Args:
         table: From `losses`.
@@ -173,7 +180,7 @@ def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
 
 
 def cells(ratios: pl.DataFrame) -> pl.DataFrame:
-    """`loss` and `ratio` of each cell and measure, means over `seeds` seeds.
+    """Average `loss` and `ratio` over the seeds of each cell and measure.
 
     Args:
         ratios: From `ratios`.
@@ -186,7 +193,7 @@ def cells(ratios: pl.DataFrame) -> pl.DataFrame:
 
 
 def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
-    """Each line on each task, over its starts.
+    """Summarise each line on each task over its starts.
 
     Args:
         table: From `losses`.
@@ -220,7 +227,7 @@ def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
 def scores(
     table: pl.DataFrame, ratios: pl.DataFrame, cells: pl.DataFrame, selection: Sequence[str]
 ) -> pl.DataFrame:
-    """Each line over all tasks of a set and all its starts.
+    """Summarise each line over all tasks of a set and all its starts.
 
     Args:
         table: From `losses`.
@@ -284,7 +291,7 @@ def scores(
 
 
 def step_ratios(table: pl.DataFrame) -> pl.DataFrame:
-    """`step`, a step's time over the base's, of each set, base and line: see `scores`."""
+    """Return `step`, the time of a step over the base's, for each line of a set: see `scores`."""
     steps = (
         table.drop_nulls("step_seconds")
         .group_by("set", *LINE, "schedule", "tuned", maintain_order=True)
@@ -299,7 +306,7 @@ def step_ratios(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def profile(cells: pl.DataFrame, selection: Sequence[str]) -> pl.DataFrame:
-    """For how many tasks and starts a line is within a factor tau of the best tuned.
+    """Count for how many tasks and starts a line is within a factor tau of the best tuned run.
 
     Args:
         cells: From `cells`.

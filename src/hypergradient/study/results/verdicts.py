@@ -12,6 +12,7 @@ from scipy.special import stdtr, stdtrit
 from hypergradient.study.results.intervals import CONFIDENCE, SMALLEST
 from hypergradient.study.results.pairs import (
     HYPERGRADIENT,
+    rival,
 )
 from hypergradient.study.results.schema import LOSS_LABELS
 
@@ -23,7 +24,7 @@ MARGIN: Final = 1.1
 
 
 def verdicts(best: pl.DataFrame) -> pl.DataFrame:
-    """Compare hypergradient descent with every other schedule of its base optimizer.
+    """Compare hypergradient descent with every rival of the same base optimizer.
 
     Student's paired t-test over seeds on the log10 of the final loss; pairs share their initial
     weights and batches.
@@ -32,20 +33,24 @@ def verdicts(best: pl.DataFrame) -> pl.DataFrame:
         best: From `best_runs`.
 
     Returns:
-        One row a task, base optimizer, metric and `rival` (the other schedule): `pairs`, the
-        geometric mean `ratio` of hypergradient descent's loss to the rival's with its interval
-        `low`, `high`, the p-value `p` and the `verdict`: "better" or "worse" (by `LEVEL` and
-        `MARGIN`), "comparable", or "undecided" with fewer than two pairs.
+        One row a task, base optimizer, metric and `rival` (another schedule, or another method that
+        adapts its rate): `pairs`, the geometric mean `ratio` of hypergradient descent's loss to the
+        rival's with its interval `low`, `high`, the p-value `p` and the `verdict`: "better" or
+        "worse" (by `LEVEL` and `MARGIN`), "comparable", or "undecided" with fewer than two pairs.
     """
-    finals = best.unpivot(
-        [f"{metric}_final" for metric in LOSS_LABELS],
-        index=["task", "base", "schedule", "seed"],
-        variable_name="metric",
-    ).with_columns(
-        pl.col("metric").str.strip_suffix("_final"), pl.col("value").clip(SMALLEST).log10()
+    finals = (
+        best.with_columns(rival=rival())
+        .unpivot(
+            [f"{metric}_final" for metric in LOSS_LABELS],
+            index=["task", "base", "schedule", "rival", "seed"],
+            variable_name="metric",
+        )
+        .with_columns(
+            pl.col("metric").str.strip_suffix("_final"), pl.col("value").clip(SMALLEST).log10()
+        )
     )
-    adaptive = finals.filter(schedule=HYPERGRADIENT).drop("schedule")
-    rivals = finals.filter(pl.col("schedule") != HYPERGRADIENT).rename({"schedule": "rival"})
+    adaptive = finals.filter(schedule=HYPERGRADIENT).drop("schedule", "rival")
+    rivals = finals.filter(pl.col("schedule") != HYPERGRADIENT)
     pairs = rivals.join(
         adaptive, on=["task", "base", "metric", "seed"], suffix="_hd", maintain_order="left"
     ).with_columns(difference=pl.col("value_hd") - pl.col("value"))
@@ -60,7 +65,7 @@ def verdicts(best: pl.DataFrame) -> pl.DataFrame:
 
 
 def paired_test(differences: np.ndarray) -> dict[str, float | int | str | None]:
-    """Student's paired t-test that differences of log10 losses are 0 on average.
+    """Make Student's paired t-test that differences of log10 losses are 0 on average.
 
     Args:
         differences: One a pair.

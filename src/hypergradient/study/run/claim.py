@@ -45,8 +45,8 @@ class Claim:
 
     Attributes:
         folder: The run's directory.
-        deaths: How many processes were killed that held it since it last got further.
-        lock: The lock file.
+        deaths: How many processes were killed while they held it, since the last checkpoint.
+        lock: The lock file, whose length counts the deaths: see ``Store.claim``.
     """
 
     folder: Path
@@ -60,7 +60,10 @@ class Claim:
 
     @contextmanager
     def metrics(self, records: Iterable[Json] = ()) -> Iterator[IO[str]]:
-        """Open the run's metrics with those of ``records``; on the disk when the block ends."""
+        """Write the metrics file anew with ``records``, and give it to add more.
+
+        When the block ends, all of it is on the disk.
+        """
         with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(to_json(record) + "\n" for record in records)
             file.flush()
@@ -69,30 +72,33 @@ class Claim:
             os.fsync(file.fileno())
 
     def got_further(self) -> None:
-        """Forget the deaths before: what is saved now need not be done again."""
+        """Set the deaths to 0: the run has a new checkpoint, so it did get further."""
         self.lock.truncate(1)
 
     def finish(self, status: Json) -> None:
-        """Declare the run finished. After this it is never trained again."""
+        """Write how the run ended. From then on it is finished, and never trained again."""
         digest = digest_of(status, (self.folder / "metrics.jsonl").read_bytes())
         write_text(self.folder / "status.json", to_json(status | {"sha256": digest}))
         self.checkpoint.unlink(missing_ok=True)
 
     def fail(self, traceback: str) -> None:
-        """Keep why the run crashed; the next command tries it again."""
+        """Write why the run crashed. The next command tries it again."""
         write_text(self.folder / "traceback.txt", traceback)
         error = traceback.strip().splitlines()[-1]
         write_text(self.folder / "status.json", to_json({"state": "failed", "error": error}))
 
 
 def digest_of(status: Json, metrics: bytes) -> str:
-    """Return the sha256 of how a run ended and of all its epochs, as they are on the disk."""
+    """Return the sha256 of a run's status and metrics, as they are on the disk."""
     rest = {key: value for key, value in status.items() if key != "sha256"}
     return sha256(to_json(rest).encode(), metrics)
 
 
 def append(metrics: IO[str], record: EpochRecord) -> Json:
-    """Add an epoch's line, visible to other processes at once, and return what it says."""
+    """Add an epoch's line to a metrics file, and return its content.
+
+    Other processes see the line at once.
+    """
     line = to_json(asdict(record))
     metrics.write(line + "\n")
     metrics.flush()

@@ -1,8 +1,8 @@
-"""Missing runs to a dask cluster that exists or is started: those trained together are a task.
+"""A pool of dask workers: runs that are trained together are one task of theirs.
 
-The scheduler says which worker gets a run, the store's locks who may train it, and its files
-whether it is finished. So workers may join and leave at any time, and what dask says of a task
-matters little: a run that is not finished when its task is over is handed out again.
+The scheduler chooses the worker of a task. The store's locks decide who may train a run, and its
+files tell whether the run is finished. So workers may join and leave at any time, and it matters
+little what dask says of a task: a run that is unfinished when its task ends is handed out again.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ SCHEDULER_SECONDS = 10.0
 """How long a scheduler may take to answer, or to come back."""
 
 WORKER_SECONDS = 10.0
-"""After which a person is told that no worker has come yet."""
+"""How long to wait before telling a person that no worker has joined yet."""
 
 REST_SECONDS = 1.0
-"""Before a run that came back unfinished is handed out again: most often another has it."""
+"""How long a run that came back unfinished waits: most often another worker is training it."""
 
 WINDOW = 1000
-"""The most tasks that the scheduler knows at a time."""
+"""The most tasks that the scheduler has at a time."""
 
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C while the block runs, and for good in the processes that it starts."""
-    if current_thread() is not main_thread():  # which alone may say so
+    """Ignore Ctrl-C while the block runs, and for ever in the processes that it starts."""
+    if current_thread() is not main_thread():  # only the main thread may set a signal's handler
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -65,27 +65,27 @@ def interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def connect(cluster: str, workers: int, held: ExitStack) -> Any:
-    """Return a client of a cluster, which ``held`` closes.
+def connect(cluster: str, workers: int, resources: ExitStack) -> Any:
+    """Return a client of a cluster.
 
     Args:
         cluster: "local", HOST:PORT, or the path of a scheduler file.
         workers: The size of a local cluster.
-        held: What ends with the command.
+        resources: What closes the client, and a local cluster, when the command ends.
 
     Raises:
         StudyError: It names no cluster, or none that answers.
     """
     where: dict[str, Any]
     if cluster == LOCAL:
-        with interrupts_ignored():  # by its processes: Ctrl-C reaches them too
+        with interrupts_ignored():  # its processes must: Ctrl-C reaches them too
             local = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
             )
-        where = {"address": held.enter_context(local)}
+        where = {"address": resources.enter_context(local)}
     elif re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}", cluster):
         where = {"address": cluster}
     elif Path(cluster).is_file():
@@ -99,10 +99,10 @@ def connect(cluster: str, workers: int, held: ExitStack) -> Any:
     def look() -> None:
         try:
             found.put(distributed.Client(**where, timeout=SCHEDULER_SECONDS, set_as_default=False))
-        except Exception as error:  # noqa: BLE001  (whatever answers, it is no scheduler)
+        except Exception as error:  # noqa: BLE001  (whatever answers is not a scheduler)
             found.put(error)
 
-    # dask waits for ever where something takes the connection and says nothing.
+    # dask would wait for ever where something accepts the connection and says nothing.
     Thread(target=look, daemon=True).start()
     try:
         client = found.get(timeout=1.5 * SCHEDULER_SECONDS)
@@ -113,11 +113,11 @@ def connect(cluster: str, workers: int, held: ExitStack) -> Any:
             f"no dask scheduler answers at {cluster} in {SCHEDULER_SECONDS:.0f} s: "
             "is it running, of this version of dask, and reachable from here?"
         ) from client
-    return held.enter_context(client)
+    return resources.enter_context(client)
 
 
 class DaskPool:
-    """The workers of a dask cluster, for one command.
+    """The workers of a dask cluster, for one command; see ``Pool``.
 
     Args:
         cluster: As ``--cluster`` names it.
@@ -148,22 +148,21 @@ class DaskPool:
             Store(store.folder.resolve()), Path(named).resolve() if named else None
         )
         self.order = replace(self.order, checkpoint_seconds=checkpoint_seconds)
-        self.held = ExitStack()
-        with ExitStack() as held:  # closed if this fails
-            self.client = connect(cluster, workers, held)
-            held.enter_context(self.order.stands())
-            self.held = held.pop_all()
+        with ExitStack() as resources:  # they are closed if this fails
+            self.client = connect(cluster, workers, resources)
+            resources.enter_context(self.order.in_force())
+            self.resources = resources.pop_all()
         self.began = time.monotonic()
-        self.resources: dict[str, float] | None = None
-        self.there = self.told = False
-        self.futures: dict[tuple[str, ...], Any] = {}  # by the ids of their runs
+        self.needs: dict[str, float] | None = None
+        self.has_workers = self.told = False
+        self.futures: dict[tuple[str, ...], Any] = {}  # the tasks, by the ids of their runs
         self.rest_until: dict[str, float] = {}
         self.handed_out = 0
-        self.killed = 0  # times that dask gave up tasks, since a run was last finished
+        self.killed = 0  # how often dask gave up tasks since a run was last finished
         self.last_unfinished = 0
 
     def keep_busy(self, unfinished: Sequence[Run]) -> None:
-        """Take back the tasks that are over, and hand out runs that are in none.
+        """Take back the tasks that have ended, and hand out the runs that are in no task.
 
         Raises:
             StudyError: The scheduler is gone, or the workers cannot work.
@@ -174,31 +173,35 @@ class DaskPool:
                 "the same command resumes, once there is one again"
             )
         if self.client.status != "running":
-            return  # it looks for the scheduler, which may come back
+            return  # the client looks for the scheduler, which may come back
         if len(unfinished) != self.last_unfinished:
             self.last_unfinished, self.killed = len(unfinished), 0
-        with suppress(OSError):  # the connection breaks just now
-            if self.workers_are_there():
+        with suppress(OSError):  # the connection broke at this moment
+            if self.workers_have_joined():
                 self.take_back()
                 self.hand_out(unfinished)
 
-    def workers_are_there(self) -> bool:
-        """Return whether any has come yet; the first says what a run takes: a GPU, if it has one.
+    def workers_have_joined(self) -> bool:
+        """Return whether any worker has joined yet.
 
-        A person is told of a long wait, once.
+        If the first ones have GPUs, each task needs one. A person is told once of a long wait.
         """
-        if not self.there:
+        if not self.has_workers:
             workers = self.client.scheduler_info()["workers"].values()
-            self.there = bool(workers)
+            self.has_workers = bool(workers)
             if any(worker["resources"].get("GPU") for worker in workers):
-                self.resources = {"GPU": 1}
-            if not self.there and not self.told and time.monotonic() - self.began > WORKER_SECONDS:
+                self.needs = {"GPU": 1}
+            if (
+                not self.has_workers
+                and not self.told
+                and time.monotonic() - self.began > WORKER_SECONDS
+            ):
                 self.told = True
                 print(f"no worker has joined {self.cluster} yet; waiting", flush=True)
-        return self.there
+        return self.has_workers
 
     def take_back(self) -> None:
-        """Forget the tasks that are over, so that dask never does them again."""
+        """Release the tasks that have ended, so that dask never runs them again."""
         killed = None
         for ids, future in list(self.futures.items()):
             if not future.done():
@@ -209,14 +212,14 @@ class DaskPool:
                 error = future.exception()
                 if not isinstance(error, KilledWorker):
                     raise StudyError(f"a worker of {self.cluster} cannot work: {error}")
-                killed = error  # a run that kills its process is counted in the store
+                killed = error  # the store counts the deaths of a run's processes
             future.release()
         self.killed += killed is not None
         if self.killed > MOST_DEATHS:
             raise StudyError(f"the workers of {self.cluster} die again and again: {killed}")
 
     def hand_out(self, unfinished: Sequence[Run]) -> None:
-        """Make tasks of runs that are in none, those of one data set together."""
+        """Make tasks of the runs that are in none, ordered by data set."""
         now = time.monotonic()
         taken = {run_id for ids in self.futures for run_id in ids}
         ready = [
@@ -238,11 +241,11 @@ class DaskPool:
             order=self.order,
             key=keys,
             pure=False,
-            resources=self.resources,
+            resources=self.needs,
         )
         for group, future in zip(groups, futures, strict=True):
             self.futures[tuple(run.id for run in group)] = future
 
     def stop(self) -> None:
-        """Let go of the cluster; what its workers were training stays unfinished."""
-        self.held.close()
+        """Leave the cluster; what its workers were training stays unfinished."""
+        self.resources.close()

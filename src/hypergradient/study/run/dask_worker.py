@@ -1,9 +1,9 @@
-"""What a dask worker does: it hands each run to a training process of its own.
+"""What a dask worker does: it gives each task to a training process of its own.
 
-There are as many such processes as runs at a time, as torch's random generator is a process's own;
-they stay for the command's next runs, with the data in memory. They claim runs by
-the store's locks, like any other worker, so that a task which dask hands out twice trains nothing
-twice, and they leave when the dask worker or the command that ordered the work is gone.
+There is a process for each task that runs at the same time, because torch has one random generator
+a process. A process stays for the command's next tasks and keeps the data in memory. It claims runs
+by the store's locks, like any other worker, so nothing is trained twice where dask hands out a task
+twice. It ends when the dask worker, or the command that ordered the work, is gone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hypergradient.study.run.store import Store
 
 IDLE_SECONDS = 60.0
-"""After which a training process without work leaves, and its memory is free."""
+"""How long a training process waits for work before it ends and frees its memory."""
 
 
 def torch_version() -> str:
@@ -46,7 +46,7 @@ def torch_version() -> str:
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What a command asks of the workers, and what they must agree with to be of use.
+    """What a command asks of the workers, and what they must have in common with it.
 
     Attributes:
         store: Where results go.
@@ -54,8 +54,8 @@ class WorkOrder:
         checkpoint_seconds: Time between two checkpoints of a run.
         directory: Where the command runs; paths in the study are relative to it.
         torch: The command's version of torch.
-        results_version: Its version of the numbers.
-        id: Its own.
+        results_version: The command's ``RESULTS_VERSION``.
+        id: A name for the order that no other has.
     """
 
     store: Store
@@ -68,14 +68,14 @@ class WorkOrder:
 
     @property
     def place(self) -> Path:
-        """The file that the command holds locked while it is there."""
+        """The file whose lock the command holds as long as it is there."""
         return self.store.folder / f".{self.id}.command"
 
     @contextmanager
-    def stands(self) -> Iterator[None]:
-        """Let the workers see that the command is there while the block runs."""
+    def in_force(self) -> Iterator[None]:
+        """Hold the order's lock while the block runs: workers see by it that the command lives."""
         for old in self.store.folder.glob(".*.command"):
-            if is_free(old):  # a command that was killed
+            if is_free(old):  # its command was killed
                 old.unlink(missing_ok=True)
         with locked(self.place):
             try:
@@ -83,15 +83,15 @@ class WorkOrder:
             finally:
                 self.place.unlink(missing_ok=True)
 
-    def fallen(self) -> bool:
-        """Return whether the command has ended, however it did."""
+    def has_ended(self) -> bool:
+        """Return whether the command has ended, in whatever way."""
         return is_free(self.place)
 
     def refusal(self) -> str | None:
-        """Return why this process cannot do what is ordered, or None if it can."""
+        """Return why this process cannot carry out the order, or None if it can."""
         if not self.place.exists():
             return f"there is no {self.place}: the results must be on a file system that all share"
-        if self.fallen():
+        if self.has_ended():
             return (
                 f"a lock that the command holds in {self.store.folder} is not seen: mount that "
                 "file system with locks for all machines (NFS: without nolock or local_lock)"
@@ -107,12 +107,12 @@ class WorkerProcess:
     """A training process, and the pipe to it.
 
     Args:
-        order: What the command asks.
+        order: What the command asks of it.
     """
 
     def __init__(self, order: WorkOrder) -> None:
         self.order = order
-        multiprocessing.current_process().daemon = False  # or dask's workers can have no children
+        multiprocessing.current_process().daemon = False  # a daemon may have no children
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=run_worker_process, args=(theirs, order), daemon=True)
@@ -120,7 +120,7 @@ class WorkerProcess:
         theirs.close()
 
     def train(self, runs: Sequence[Run]) -> None:
-        """Train runs and return when they are finished, others have them, or the process died.
+        """Train runs, and return when they are finished, other workers have them, or it died.
 
         Raises:
             StudyError: This machine cannot do what is ordered, or nothing can be written.
@@ -128,7 +128,7 @@ class WorkerProcess:
         try:
             self.pipe.send(list(runs))
             problem = self.pipe.recv()
-        except (EOFError, OSError):  # it died or left: the store knows how far it got
+        except (EOFError, OSError):  # it died or ended: the store has what it finished
             self.stop()
             return
         if problem:
@@ -143,32 +143,35 @@ class WorkerProcess:
         self.process.join()
 
 
-_free: list[WorkerProcess] = []
+_idle: list[WorkerProcess] = []
 
 
 def train_in_process(runs: Sequence[Run], order: WorkOrder) -> None:
-    """Train runs in a process of this worker. This is the task that dask hands to it."""
-    trainer = take_free(order) or WorkerProcess(order)
+    """Train runs in a process of this dask worker. This is the task that dask gives to it."""
+    worker = take_idle(order) or WorkerProcess(order)
     try:
-        trainer.train(runs)
+        worker.train(runs)
     finally:
-        _free.append(trainer)
+        _idle.append(worker)
 
 
-def take_free(order: WorkOrder) -> WorkerProcess | None:
-    """Take an idle process; end those of other orders, as code may have changed since."""
+def take_idle(order: WorkOrder) -> WorkerProcess | None:
+    """Take an idle process, and end those of other orders: the code may have changed since."""
     while True:
         try:
-            trainer = _free.pop()
+            worker = _idle.pop()
         except IndexError:
             return None
-        if trainer.order.id == order.id and trainer.process.is_alive():
-            return trainer
-        trainer.stop()
+        if worker.order.id == order.id and worker.process.is_alive():
+            return worker
+        worker.stop()
 
 
 def run_worker_process(pipe: Connection, order: WorkOrder) -> None:
-    """Be a training process: take runs, train them, answer None or what is wrong."""
+    """Take runs from a pipe and train them; answer None, or what is wrong.
+
+    This is what a ``WorkerProcess`` runs.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=watch, args=(order,), daemon=True).start()
@@ -182,7 +185,7 @@ def run_worker_process(pipe: Connection, order: WorkOrder) -> None:
 
 
 def problem_with(runs: Sequence[Run], order: WorkOrder) -> str | None:
-    """Train runs and return None, or what keeps any run from being trained here."""
+    """Train runs, and return None, or what keeps any run from being trained here."""
     try:
         for run in runs:
             if run.id != (here := type(run).model_validate(run.model_dump()).id):
@@ -198,9 +201,12 @@ def problem_with(runs: Sequence[Run], order: WorkOrder) -> str | None:
 
 
 def watch(order: WorkOrder) -> None:
-    """Make this process leave when the dask worker or the command is gone."""
+    """Wait until the dask worker or the command is gone, then end this process.
+
+    It runs in a thread of its own.
+    """
     parent: Any = multiprocessing.parent_process()
-    while parent.is_alive() and not order.fallen():
+    while parent.is_alive() and not order.has_ended():
         time.sleep(GUARD_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE_SECONDS)

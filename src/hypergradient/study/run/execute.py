@@ -1,7 +1,8 @@
-"""Train what is missing of a study: give the runs to a pool of workers until all are finished.
+"""Train the missing runs of a study: keep a pool of workers busy until all runs are finished.
 
-Workers share nothing but the store: each walks the runs and claims by lock what nobody has done
-or is doing. So it does not matter how many there are, whose they are, or when one dies.
+Workers share nothing but the store. Each goes through the runs and claims, by a lock, those that
+nobody has finished or is training. So it does not matter how many workers there are, which command
+started them, or when one dies.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.study.declare.run import Run
-    from hypergradient.study.run.dask_pool import DaskPool
+    from hypergradient.study.run.pool import Pool
     from hypergradient.study.run.store import Store
 
 POLL_SECONDS = 0.1
 
 POLL_SHARE = 0.05
-"""The part of a core that watching may take, when looking at many runs is slow."""
+"""The share of a core that watching may take where it is slow to look at many runs."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Progress:
     """How far a study is.
 
     Attributes:
-        runs: Runs in all.
-        finished: Of them done, diverged or failed.
-        epochs: Epochs of all runs.
-        trained: Of them trained, or no longer needed.
+        runs: The number of runs.
+        finished: How many of them are done, diverged or failed.
+        epochs: The number of epochs of all runs.
+        trained: How many of them are trained, or no longer needed.
     """
 
     runs: int
@@ -54,23 +55,23 @@ def execute(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> None:
-    """Train what is missing of ``runs``, and return when all are finished, by whomever.
+    """Train the missing runs, and return when all are finished, by this command or another.
 
     Args:
         runs: The runs of a study.
-        store: Where results are and go.
-        workers: Processes to use.
+        store: Where results are, and where new ones go.
+        workers: How many processes to use.
         data_dir: Where data files are.
         cluster: The dask cluster to use instead, as ``--cluster`` names it.
         checkpoint_seconds: Time between two checkpoints of a run.
-        report: Called several times a second.
+        report: Called with the progress several times a second.
 
     Raises:
         StudyError: Nothing can be written, the workers cannot work, or there is no such cluster.
     """
     unfinished = store.missing(runs)
     epochs = sum(run.epochs for run in runs)
-    team = pool_for(cluster if unfinished else None, workers, store, data_dir, checkpoint_seconds)
+    pool = pool_for(cluster if unfinished else None, workers, store, data_dir, checkpoint_seconds)
     try:
         for run in unfinished:
             store.reopen(run)
@@ -84,10 +85,10 @@ def execute(
             report(Progress(len(runs), len(runs) - len(unfinished), epochs, epochs - left))
             if not unfinished:
                 return
-            team.keep_busy(unfinished)
+            pool.keep_busy(unfinished)
             time.sleep(max(POLL_SECONDS, looked / POLL_SHARE))
     finally:
-        team.stop()
+        pool.stop()
 
 
 def pool_for(
@@ -96,8 +97,8 @@ def pool_for(
     store: Store,
     data_dir: Path | None,
     checkpoint_seconds: float,
-) -> LocalPool | DaskPool:
-    """Return who trains: processes of this machine, or a dask cluster's."""
+) -> Pool:
+    """Return the pool that trains: processes of this machine, or a dask cluster's workers."""
     if cluster is None:
         return LocalPool(workers, store, data_dir, checkpoint_seconds)
     from hypergradient.study.run.dask_pool import DaskPool  # noqa: PLC0415  (an extra)

@@ -10,23 +10,26 @@ MOST_DEATHS = 3
 """A run whose process was killed this often without getting further is given up as failed."""
 
 CHECKPOINT_SECONDS = 5.0
-"""What kill -9 can cost a run."""
+"""Time between two checkpoints: what a run loses at most when its process is killed."""
 
 PATIENCE_SECONDS = 10.0
-"""How long a worker may take to leave."""
+"""How long a worker may take to end before it is killed."""
 
 GUARD_SECONDS = 0.5
-"""How often a worker looks whether its parent is still there."""
+"""Time between two looks of a worker at whether the command that started it is there."""
 
 
 def leave(*_: Any) -> NoReturn:
-    """End this worker; a second signal would only interrupt the clearing up."""
+    """End this worker. It is the handler of SIGTERM.
+
+    From here on the signal is ignored: a second one would only interrupt the clearing up.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 
 
 def leave_if_alone() -> None:
-    """Leave if the command that started this worker is gone."""
+    """End this worker if the command that started it is gone. Trainings call it between steps."""
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         leave()

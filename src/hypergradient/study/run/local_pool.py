@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class LocalPool:
-    """The worker processes of one command.
+    """The worker processes of one command; see ``Pool``.
 
     Args:
-        size: How many at most.
+        size: The most processes at a time.
         store: Where results go.
         data_dir: Where data files are.
         checkpoint_seconds: Time between two checkpoints of a run.
@@ -41,9 +41,10 @@ class LocalPool:
         self.last_unfinished = 0
 
     def keep_busy(self, unfinished: Sequence[Run]) -> None:
-        """Replace workers that were killed; when all have left, start anew on what is idle.
+        """Replace workers that were killed, and start new ones when all have left.
 
-        A worker that finds nothing to claim leaves with code 0 and is not replaced.
+        A worker that finds nothing to claim leaves with code 0 and is not replaced. When all have
+        left, there is one new worker for each unfinished run that no process is training.
 
         Raises:
             StudyError: A worker cannot work at all (a full disk, say), or each one is killed.
@@ -71,7 +72,7 @@ class LocalPool:
             self.processes.append(process)
 
     def stop(self) -> None:
-        """End the workers that are still there; what they were training stays unfinished."""
+        """End the workers; what they were training stays unfinished."""
         for process in self.processes:
             process.terminate()
         for process in self.processes:

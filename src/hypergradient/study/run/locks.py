@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def try_lock(file: IO[bytes], kind: int) -> bool:
-    """Take a lock on a file until it is closed, and return whether nobody was in the way.
+    """Lock a file until it is closed, and return whether that was possible without waiting.
+
+    Args:
+        file: The file.
+        kind: ``fcntl.LOCK_EX`` for oneself alone, or ``fcntl.LOCK_SH`` to look whether it is free.
 
     Raises:
         StudyError: The file system has no locks.
@@ -24,7 +28,7 @@ def try_lock(file: IO[bytes], kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:  # EACCES: as NFS may say it
+        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:  # EACCES is what NFS may answer
             return False
         raise StudyError(
             f"{file.name} cannot be locked ({error.strerror}): "
@@ -38,15 +42,14 @@ def locked(path: Path) -> Iterator[IO[bytes]]:
     """Make a file and hold its lock while the block runs."""
     while True:
         with path.open("wb") as file:
-            if (
-                try_lock(file, fcntl.LOCK_EX) and path.exists()
-            ):  # nobody looked or cleared up just now
+            # It fails where another process looks at the lock, or removes the file, at this moment.
+            if try_lock(file, fcntl.LOCK_EX) and path.exists():
                 yield file
                 return
 
 
 def is_free(path: Path) -> bool:
-    """Return whether no process holds a file's lock, or it is not there. Nothing is written."""
+    """Return whether no process holds a file's lock, or there is no file. Nothing is written."""
     try:
         with path.open("rb") as file:
             return try_lock(file, fcntl.LOCK_SH)

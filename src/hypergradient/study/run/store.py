@@ -1,11 +1,17 @@
 """Results on disk: one directory a run id, never half-written and safe against kill -9.
 
-``runs/ID/`` holds ``run.json`` (the run), ``metrics.jsonl`` (a line an epoch, appended while it
-trains), ``checkpoint.pt`` of a longer run (see ``checkpoint``; removed when it ends),
-``status.json`` (renamed into place when it ends: that is what finished means; it has the sha256 of
-both), ``traceback.txt`` of a run that failed, and ``lock``, held by the process that trains it: the
-operating system frees it when that process dies, however it dies. What is found damaged is kept as
-``NAME.damaged``, and the run is trained anew.
+A run's directory ``runs/ID/`` has these files:
+
+- ``run.json``: the run.
+- ``metrics.jsonl``: a line for each epoch, added while the run is trained.
+- ``checkpoint.pt``: the last checkpoint of a longer run (see ``checkpoint``), removed at its end.
+- ``status.json``: how the run ended, with the sha256 of status and metrics. It is renamed into
+  place: a run is finished when this file is there.
+- ``traceback.txt``: why a run failed.
+- ``lock``: the process that trains the run holds it. The operating system frees it when that
+  process dies, however it dies.
+
+A file that is found damaged is kept as ``NAME.damaged``, and the run is trained anew.
 """
 
 from __future__ import annotations
@@ -44,7 +50,7 @@ class Store:
         return self.folder / "runs" / run.id
 
     def begun(self) -> set[str]:
-        """Return the ids of all runs in the folder, of this study or another: one look at it."""
+        """Return the ids of all runs in the folder, of this study or another; it is listed once."""
         with suppress(FileNotFoundError), os.scandir(self.folder / "runs") as entries:
             return {entry.name for entry in entries}
         return set()
@@ -58,7 +64,7 @@ class Store:
         return read_json(self.folder_of(run) / "status.json")
 
     def records(self, run: Run) -> list[Json]:
-        """Return the run's epochs; a torn last line, of a process that was killed, is left out.
+        """Return the run's epochs, without a last line that a killed process left torn.
 
         Raises:
             StudyError: Another line is damaged.
@@ -80,13 +86,16 @@ class Store:
         return records
 
     def epochs_seen(self, run: Run) -> int:
-        """Return how many epochs a run that is training has behind it."""
+        """Return how many epochs a run that is being trained has finished."""
         with suppress(OSError):
             return max(0, (self.folder_of(run) / "metrics.jsonl").read_bytes().count(b"\n") - 1)
         return 0
 
     def leftovers(self, run: Run) -> dict[str, list[Path]]:
-        """Return the files of a run that nobody needs, by why; none where it is being trained."""
+        """Return the files of a run that nobody needs, by the reason why.
+
+        There are none while the run is being trained.
+        """
         folder = self.folder_of(run)
         if not folder.is_dir() or not self.idle(run):
             return {}
@@ -100,7 +109,7 @@ class Store:
         return {"done, with spare files": spare} if spare else {}
 
     def remove(self, run: Run, files: Iterable[Path]) -> None:
-        """Remove files of a run unless it is being trained; the lock file stays for its users."""
+        """Remove files of a run, unless it is being trained. The lock file stays for others."""
         with self.lock(run) as lock:
             if lock:
                 lock.truncate(0)
@@ -114,7 +123,7 @@ class Store:
         return self.ending(run)
 
     def ending(self, run: Run) -> str:
-        """Return "done", "diverged", "failed" or "damaged", of a run that has ended."""
+        """Return how a run has ended: "done", "diverged", "failed" or "damaged"."""
         status = self.status(run)
         state = str((status or {}).get("state"))
         if status is None or state not in {"done", "diverged", "failed"}:
@@ -127,7 +136,8 @@ class Store:
             if "sha256" in status:
                 metrics = (self.folder_of(run) / "metrics.jsonl").read_bytes()
                 return bool(status["sha256"] == digest_of(status, metrics))
-            return len(self.records(run)) == status.get("records")  # by an earlier version
+            # An earlier version wrote no sha256.
+            return len(self.records(run)) == status.get("records")
         return False
 
     def conditions(self, runs: Iterable[Run]) -> dict[str, str]:
@@ -137,27 +147,27 @@ class Store:
             run.id: self.condition(run) if run.id in begun else "to do" for run in runs
         }
 
-    def set_aside(self) -> list[Path]:
-        """Return the damaged files of runs that have been kept aside."""
+    def quarantined(self) -> list[Path]:
+        """Return the damaged files of runs that are kept under another name."""
         return sorted((self.folder / "runs").glob(f"*/*{DAMAGED}"))
 
     def versions(self, runs: Iterable[Run]) -> list[str]:
-        """Return the versions of torch that made runs."""
+        """Return the versions of torch that trained these runs."""
         return sorted({str((self.status(run) or {}).get("torch")) for run in runs})
 
     def whole(self, run: Run) -> bool:
-        """Return whether the run is done or diverged, and all of it readable."""
+        """Return whether the run is done or diverged, and its files are not damaged."""
         return self.finished(run) and self.ending(run) in {"done", "diverged"}
 
     def missing(self, runs: Iterable[Run]) -> list[Run]:
-        """Return the runs to train: not finished, failed at an earlier time, or damaged since."""
+        """Return the runs to train: those that are not finished, have failed, or are damaged."""
         begun = self.begun()
         return [run for run in runs if run.id not in begun or not self.whole(run)]
 
     def reopen(self, run: Run) -> None:
-        """Forget how a run ended, so that it is trained again; not one that is being trained.
+        """Let a run that failed or is damaged be trained again, unless it is being trained.
 
-        What is damaged is kept aside.
+        Damaged files are kept under another name.
         """
         if not self.finished(run):
             return
@@ -175,14 +185,14 @@ class Store:
         return is_free(self.folder_of(run) / "lock")
 
     def deaths(self, run: Run) -> int:
-        """Return how often a run's process was killed since it got further, if it is idle."""
+        """Return how many processes of an idle run were killed since its last checkpoint."""
         with suppress(OSError):
             return (self.folder_of(run) / "lock").stat().st_size
         return 0
 
     @contextmanager
     def lock(self, run: Run) -> Iterator[IO[bytes] | None]:
-        """Hold the run's lock file while the block runs, or give None if another process does."""
+        """Hold the run's lock while the block runs, or give None if another process holds it."""
         folder = self.folder_of(run)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("ab", buffering=0) as lock:
@@ -190,10 +200,10 @@ class Store:
 
     @contextmanager
     def claim(self, run: Run) -> Iterator[Claim | None]:
-        """Claim a run for this process, or give None if it is finished or another's.
+        """Claim a run for this process, or give None if it is finished or another process has it.
 
-        The lock file's length is the number of claims that ended by no more than the death of
-        their process: a byte is added first and removed when the block ends in any other way.
+        The lock file's length counts the claims that ended with the death of their process. The
+        claim adds a byte first, and removes it when the block ends in any other way.
         """
         if self.finished(run):
             yield None
@@ -207,7 +217,7 @@ class Store:
             folder = self.folder_of(run)
             try:
                 write_text(folder / "run.json", json.dumps(run.model_dump(mode="json"), indent=1))
-                # Having written there, NFS sees what others have: the look above can be stale.
+                # Writing made NFS fetch what others wrote; without it, the look above can be stale.
                 yield None if self.finished(run) else Claim(folder, deaths, lock)
             finally:
                 lock.truncate(0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run_worker(
     runs: Sequence[Run], store: Store, data_dir: Path | None, checkpoint_seconds: float
 ) -> None:
-    """Be a worker process, which its parent ends."""
+    """Train runs until none is left to claim. This is what a process of ``LocalPool`` runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
     signal.signal(signal.SIGTERM, leave)
     try:
@@ -31,7 +31,7 @@ def run_worker(
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise SystemExit(error.errno) from error  # for the parent, who says it once
+        raise SystemExit(error.errno) from error  # the pool tells the person, once
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving already
 
 
@@ -41,28 +41,45 @@ def work(
     data_dir: Path | None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Train each run that nobody has done or is doing, in this process.
+    """Train, in this process, each run that nobody has finished or is training.
 
-    Units that another worker has begun to claim are left to it at first, so that two who come at
-    one time do not part them.
+    The first time through, a worker leaves alone the groups that another has begun to claim, so
+    that two workers that start at the same time do not share a group between them. The second
+    time, it claims what is left of any group.
+
+    Args:
+        runs: The runs.
+        store: Where results go.
+        data_dir: Where data files are.
+        checkpoint_seconds: Time between two checkpoints of a run.
     """
     suspects = {run.id for run in runs if store.deaths(run) >= MOST_DEATHS - 1}
-    every = group_runs(runs, alone=suspects)
-    for unit, whole in [(unit, True) for unit in every] + [(unit, False) for unit in every]:
-        with ExitStack() as held:
-            if claims := claims_of(unit, store, held, whole=whole):
+    groups = group_runs(runs, alone=suspects)
+    for group, whole in [(each, True) for each in groups] + [(each, False) for each in groups]:
+        with ExitStack() as locks:
+            if claims := claims_of(group, store, locks, whole=whole):
                 train_claimed(claims, store, data_dir, checkpoint_seconds)
 
 
 def claims_of(
-    unit: Sequence[Run], store: Store, held: ExitStack, *, whole: bool
+    group: Sequence[Run], store: Store, locks: ExitStack, *, whole: bool
 ) -> list[tuple[Run, Claim]]:
-    """Claim the runs of a unit until ``held`` ends, or none if it shall be whole and is not."""
+    """Claim the unfinished runs of a group.
+
+    Args:
+        group: Runs that are trained together.
+        store: Where results go.
+        locks: What holds the claims until it is closed.
+        whole: Claim nothing if another process trains the group's first unfinished run.
+
+    Returns:
+        Each claimed run and its claim.
+    """
     claims: list[tuple[Run, Claim]] = []
-    for run in unit:
+    for run in group:
         if store.finished(run):
             continue
-        claim = held.enter_context(store.claim(run))
+        claim = locks.enter_context(store.claim(run))
         if claim is None and whole and not claims:
             break
         if claim is not None and claim.deaths >= MOST_DEATHS:

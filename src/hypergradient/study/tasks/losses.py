@@ -21,9 +21,9 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def count_correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return how many targets are classes that the outputs, (batch, classes, ...), put first.
+    """Return how many predictions are right: those of outputs, (batch, classes, ...).
 
-    Targets that are no classes cannot be hit or missed: then it is NaN.
+    It is NaN where targets are numbers and not classes.
     """
     if targets.is_floating_point():
         return torch.tensor(math.nan)
@@ -31,14 +31,14 @@ def count_correct(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def predicted_classes(outputs: Tensor) -> Tensor:
-    """Return the classes that outputs, (batch, classes, ...), put first."""
+    """Return the class with the largest output, for outputs of shape (batch, classes, ...)."""
     return outputs.max(1).indices  # argmax takes a fifth longer (torch 2.13, CPU)
 
 
 def constant_baseline_loss(targets: Tensor) -> float:
-    """Return the least mean loss of outputs that do not depend on the inputs.
+    """Return the lowest mean loss that outputs can have which do not depend on the inputs.
 
-    It is the entropy of the classes' frequencies, or the targets' variance.
+    It is the entropy of the classes' frequencies, or the variance of targets that are numbers.
     """
     if targets.is_floating_point():
         return (targets - targets.mean(0)).square().mean().item()

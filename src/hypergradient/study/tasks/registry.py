@@ -32,8 +32,9 @@ class Task:
         arguments: What the model's function is called with.
         augmentation: A name in ``AUGMENTATIONS``, a function from (inputs, generator) to
             inputs, or None.
-        stacked: Whether runs that share their batches are trained as one stack, which pays for
-            small models (see ``train.ensemble``). The model is then linear layers and activations.
+        stacked: Whether runs that share their batches are trained together as an ensemble, which
+            pays for small models (see ``train.ensemble``). The model must then consist of linear
+            layers and activations.
         loss: A name in ``LOSSES`` of ``tasks.losses``.
 
     Raises:
@@ -48,16 +49,16 @@ class Task:
     loss: str = CROSS_ENTROPY
 
     def __post_init__(self) -> None:
-        """Refuse what stacks have no room for."""
+        """Refuse a loss that an ensemble cannot have."""
         if self.stacked and self.loss != CROSS_ENTROPY:
             raise ValueError(f"stacked=True needs the {CROSS_ENTROPY}, not the {self.loss}")
 
     def load(self, folder: Path | None = None) -> Data:
-        """Return the data, from memory if they were the last to be loaded."""
+        """Return the data. The data set that was loaded last stays in memory."""
         return load_data(self.dataset, folder)
 
     def model(self, seed: int) -> nn.Module:
-        """Return the model with the weights that ``seed`` gives; torch's own generator is kept."""
+        """Return the model with a seed's initial weights. torch's random state stays as it was."""
         import torch  # noqa: PLC0415  (2 s, and not needed to name the tasks)
 
         from hypergradient.study.tasks.models.table import MODELS  # noqa: PLC0415
@@ -78,10 +79,10 @@ class Task:
 
 
 NARROW = "-narrow"
-"""How the names of tasks end whose networks have fewer channels and no dropout, to fit a laptop."""
+"""The suffix of tasks whose networks have fewer channels and no dropout, to fit a laptop."""
 
 NARROWER = 8
-"""What their channels are divided by."""
+"""By how much the number of channels is divided in those networks."""
 
 TASKS = {
     "digits-logreg": Task("digits", "mlp", (64, 10), stacked=True),
@@ -134,7 +135,7 @@ def find_task(name: str) -> Task:
 
 
 def task_identity(name: str) -> dict[str, Any]:
-    """Return what determines a task's results, ready for JSON."""
+    """Return what determines a task's results, ready for JSON. It is a part of a run's id."""
     if is_reference(name):
         return {"source": source_hash(name)}
     own = asdict(TASKS[name])

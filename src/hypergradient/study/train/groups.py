@@ -1,8 +1,8 @@
-"""Which runs are trained together, as one stack, and which one by one.
+"""Which runs are trained together as an ensemble, and which are trained one by one.
 
-That is a matter of the run alone: of its task, method and schedule. In a stack, too, a run's
-numbers do not depend on the others (see ``ensemble``), so it does not matter who is in it: a study
-that is resumed, extended or shared between commands and machines has the numbers it would have had.
+Whether a run can be in an ensemble depends on the run alone: on its task, method and schedule. Its
+numbers do not depend on the other members (see ``ensemble``). So a study that is resumed, extended,
+or shared between commands and machines has the numbers that it would have had otherwise.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
 
 STACKED, ONE_BY_ONE = "stacked", "one by one"
-"""The engines, as a run's status names them."""
+"""How a run was trained, as the column ``engine`` says: in an ensemble, or alone."""
 
 MOST = 48
-"""The members of a stack, at most: larger ones gain little, and would leave other workers idle."""
+"""The most members of an ensemble: a larger one gains little and leaves other workers idle."""
 
 OURS = {
     "torch.optim:SGD": "hypergradient:SGDHD",
@@ -35,25 +35,26 @@ OURS = {
     **{name: name for name in ("hypergradient:SGDHD", "hypergradient:AdamHD")},
     "hypergradient:AdamWHD": "hypergradient:AdamWHD",
 }
-"""The optimizer that trains a stack: a base method is ours at ``hypergrad_lr=0``."""
+"""The optimizer that trains an ensemble; a base method is this one at ``hypergrad_lr=0``."""
 
 OF_THE_RATE = frozenset({"rule", "reduction", "product", "lr_bounds"})
-"""Options that say how a rate moves, and so nothing where it does not."""
+"""Options that say how a rate moves. They mean nothing for a rate that does not move."""
 
 OF_THE_STEP = frozenset({"granularity", "foreach", "fused", "differentiable", "capturable"})
-"""Options that a stack has no room for."""
+"""Options that an ensemble cannot have: a run that sets one is trained alone."""
 
 
 @dataclass(frozen=True)
 class EnsembleSpec:
-    """What a run asks of the optimizer of its stack.
+    """What a run asks of the optimizer of its ensemble.
 
     Attributes:
         optimizer: The class, as ``package.module:Class``.
-        lr: The initial learning rate.
-        hypergrad_lr: Its own step size, 0 for a base method.
-        options: The other options, which all members share.
-        of_the_rate: Those of ``OF_THE_RATE``, or None for a base method, to which all are alike.
+        lr: The run's initial learning rate.
+        hypergrad_lr: The step size of the learning rate's own update, 0 for a base method.
+        options: The other options, which must be the same for all members.
+        of_the_rate: The options of ``OF_THE_RATE``. They are None for a base method, which can be
+            in an ensemble with any of them.
     """
 
     optimizer: str
@@ -64,7 +65,7 @@ class EnsembleSpec:
 
 
 def ensemble_spec(run: Run) -> EnsembleSpec | None:
-    """Return a run's place in a stack, or None if it is trained one by one."""
+    """Return what a run asks of its ensemble's optimizer, or None if it is trained alone."""
     method = find_method(run.method)
     if not find_task(run.task).stacked or SCHEDULES[run.schedule] is not None:
         return None
@@ -88,32 +89,34 @@ def ensemble_spec(run: Run) -> EnsembleSpec | None:
 
 
 def group_runs(runs: Iterable[Run], *, alone: Collection[str] = ()) -> list[list[Run]]:
-    """Return the runs in the order of work, each in one list with those it is trained with.
+    """Return the runs in the order of work, in lists of runs that are trained together.
+
+    Workers and ``plan`` call this with the same runs and get the same lists.
 
     Args:
         runs: Any runs.
-        alone: The ids of those that are to be the only members of their stacks.
+        alone: The ids of runs that must not be trained with others.
     """
     kin: dict[Hashable, dict[Hashable, list[Run]]] = {}
     for place, run in enumerate(runs):
-        own = ensemble_spec(run)
-        if own is None or run.id in alone:
+        spec = ensemble_spec(run)
+        if spec is None or run.id in alone:
             kin[place] = {None: [run]}
             continue
         same = run.model_dump(mode="json", exclude={"method", "hyper", "schedule"})
-        like = (repr(same), own.optimizer, own.options)
-        kin.setdefault(like, {}).setdefault(own.of_the_rate, []).append(run)
-    found = []
+        like = (repr(same), spec.optimizer, spec.options)
+        kin.setdefault(like, {}).setdefault(spec.of_the_rate, []).append(run)
+    groups = []
     for by_rate in kin.values():
         if len(by_rate) > 1 and None in by_rate:
-            bases = by_rate.pop(None)
+            bases = by_rate.pop(None)  # they can join any of the others
             next(iter(by_rate.values())).extend(bases)
         for together in by_rate.values():
-            found += split_evenly(together)
-    return found
+            groups += split_evenly(together)
+    return groups
 
 
 def split_evenly(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return the runs in the fewest lists that are not too long, of nearly one length."""
+    """Return the runs in as few lists of at most ``MOST`` as possible, of nearly equal lengths."""
     count = math.ceil(len(runs) / MOST)
     return [list(runs[i::count]) for i in range(count)]

@@ -123,8 +123,8 @@
     const found = panels("rates", bases(), plain);
     bases().forEach((base, i) => {
       const traces = visible().filter((d) => d.base === base).flatMap((one) => one.kind === "own"
-        ? [against(one, one.rate_x, "solid", "η of x: "), against(one, one.rate_y, "dot", "η of y: ")]
-        : [against(one, one.rate_x, DASHES[one.kind], "η: ")]);
+        ? [against(one, one.rate_x, "solid", "α of x: "), against(one, one.rate_y, "dot", "α of y: ")]
+        : [against(one, one.rate_x, DASHES[one.kind], "α: ")]);
       Plotly.react(found[i].querySelector(".plot"), traces, layout(stepAxis(), { fixedrange: true, exponentformat: "power", nticks: 5 }), options);
     });
   };
@@ -146,21 +146,21 @@
     searched.forEach((one, i) => {
       const strip = one.kind === "constant";
       found[i].className = strip ? "panel strip" : "panel";
-      const etas = [...new Set(one.tried.map((t) => t.eta))].sort((a, b) => a - b);
-      const alphas = [...new Set(one.tried.map((t) => t.alpha))].sort((a, b) => a - b);
-      const cell = (eta, alpha) => one.tried.find((t) => t.eta === eta && t.alpha === alpha).steps;
-      const grid = alphas.map((alpha) => etas.map((eta) => cell(eta, alpha)));
-      const said = (eta, alpha) => `η = ${short(eta)}${strip ? "" : `, α = ${short(alpha)}`}: <b>${cell(eta, alpha) ?? "not near to stay"}</b>`;
-      const x = etas.map(Math.log10), y = strip ? [0] : alphas.map(Math.log10);
+      const alphas = [...new Set(one.tried.map((t) => t.lr))].sort((a, b) => a - b);
+      const betas = [...new Set(one.tried.map((t) => t.hypergrad_lr))].sort((a, b) => a - b);
+      const cell = (alpha, beta) => one.tried.find((t) => t.lr === alpha && t.hypergrad_lr === beta).steps;
+      const grid = betas.map((beta) => alphas.map((alpha) => cell(alpha, beta)));
+      const said = (alpha, beta) => `α = ${short(alpha)}${strip ? "" : `, β = ${short(beta)}`}: <b>${cell(alpha, beta) ?? "not near to stay"}</b>`;
+      const x = alphas.map(Math.log10), y = strip ? [0] : betas.map(Math.log10);
       const map = {
         type: "heatmap", x, y, z: grid.map((row) => row.map((s) => (s === null ? null : Math.log10(Math.max(s, 1))))), zmin: Math.min(...counts, 0.9), zmax: Math.max(...counts, 1), colorscale: scale, showscale: false,
-        xgap: 1.5, ygap: 1.5, hoverongaps: true, customdata: alphas.map((a) => etas.map((e) => said(e, a))), hovertemplate: "%{customdata}<extra></extra>",
+        xgap: 1.5, ygap: 1.5, hoverongaps: true, customdata: betas.map((a) => alphas.map((e) => said(e, a))), hovertemplate: "%{customdata}<extra></extra>",
         text: grid.map((row) => row.map((s) => (strip || s === null ? "" : String(s)))), texttemplate: "%{text}", textfont: { size: 11 },
       };
-      const chosen = { x: [Math.log10(one.eta)], y: [strip ? 0 : Math.log10(one.alpha)], mode: "markers", hoverinfo: "skip", marker: strip ? { size: 9, color: css("--raised"), line: { color: css("--ink"), width: 1.5 } } : { size: 32, symbol: "circle-open", color: css("--ink"), line: { width: 1.6 } } };
-      const vertical = strip ? { visible: false, fixedrange: true } : powerAxis(alphas, "α");
+      const chosen = { x: [Math.log10(one.lr)], y: [strip ? 0 : Math.log10(one.hypergrad_lr)], mode: "markers", hoverinfo: "skip", marker: strip ? { size: 9, color: css("--raised"), line: { color: css("--ink"), width: 1.5 } } : { size: 32, symbol: "circle-open", color: css("--ink"), line: { width: 1.6 } } };
+      const vertical = strip ? { visible: false, fixedrange: true } : powerAxis(betas, "β");
       const extra = { plot_bgcolor: css("--grid"), margin: { l: 52, r: 10, t: 8, b: 46 } };
-      Plotly.react(found[i].querySelector(".plot"), [map, chosen], layout(powerAxis(etas, "η"), vertical, extra), options);
+      Plotly.react(found[i].querySelector(".plot"), [map, chosen], layout(powerAxis(alphas, "α"), vertical, extra), options);
     });
   };
 

@@ -67,7 +67,7 @@ def damaged(path: Path, why: str) -> DataError:
 TRAIN = 0.8
 
 SEED = 0
-"""Of everything drawn here: a data set is the same in every run, whatever the run's seed."""
+"""The seed of all splits and generated data: a data set is the same whatever a run's seed is."""
 
 
 def split(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Data:

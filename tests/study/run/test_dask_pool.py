@@ -20,9 +20,9 @@ from hypergradient.study.run import dask_pool
 from hypergradient.study.run.dask_worker import (
     WorkerProcess,
     WorkOrder,
-    _free,
+    _idle,
     problem_with,
-    take_free,
+    take_idle,
     train_in_process,
 )
 from hypergradient.study.run.execute import execute
@@ -301,7 +301,7 @@ def test_a_worker_that_is_of_no_use_says_why(own, tmp_path):
     store.folder.mkdir()
     order.place.touch()  # seen, but its lock is not
     assert "mount that file system with locks for all machines" in order.refusal()
-    with order.stands():
+    with order.in_force():
         assert order.refusal() is None
         other = own[0].model_copy(update={"task": "own.py:two"})
         assert other.id == own[0].id  # kept from the run it was copied from
@@ -313,10 +313,10 @@ def test_a_task_that_is_handed_out_twice_trains_nothing_twice(study_file, tmp_pa
     run, store = load_study(study_file(epochs=800)).runs()[0], Store(tmp_path / "out")
     ledger, order = Ledger(store, [run]), WorkOrder(store, checkpoint_seconds=0.1)
     store.folder.mkdir()
-    with order.stands(), ThreadPoolExecutor(1) as hand:
+    with order.in_force(), ThreadPoolExecutor(1) as hand:
         for _ in range(2):  # both are there, or the first may be done before the second has begun
-            _free.append(WorkerProcess(order))
-            _free[-1].train([])
+            _idle.append(WorkerProcess(order))
+            _idle[-1].train([])
         task = hand.submit(train_in_process, [run], order)
         wait_until((store.folder_of(run) / "checkpoint.pt").exists)
         train_in_process([run], order)  # at the same time: the other has the lock
@@ -336,5 +336,5 @@ def test_a_task_that_is_handed_out_twice_trains_nothing_twice(study_file, tmp_pa
     work([run], undisturbed, None)
     assert numbers(store, [run]) == numbers(undisturbed, [run])
     wait_until(lambda: not multiprocessing.active_children())
-    assert take_free(WorkOrder(store)) is None
+    assert take_idle(WorkOrder(store)) is None
     record("kill -9 of a dask worker's training process", 1, 0, 0, "none: the study goes on")

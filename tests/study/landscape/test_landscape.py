@@ -69,7 +69,7 @@ def test_every_step_is_the_published_algorithm(name):
     ours = descend(BEALE, METHODS[name], [setting], STEPS)
     both = torch.cat([ours.points[:, 0], ours.rates[:, 0]], dim=1)
     assert len(both) > 0.9 * STEPS  # GD+ is there, to 1e-6, a few steps earlier
-    theirs = as_published(name, setting.eta, setting.alpha, len(both) - 1)
+    theirs = as_published(name, setting.lr, setting.hypergrad_lr, len(both) - 1)
     assert (both - theirs).abs().max() < 1e-10
 
 
@@ -125,14 +125,16 @@ def test_every_method_may_try_as_many_settings():
         assert {len(set(settings)) for settings in grids.values()} == {search.DECADES**2}
     grid = search.grid(BEALE, METHODS["gd+"])
     assert {PUBLISHED["gd+"], PUBLISHED["gdm+"]} <= set(grid)
-    assert {PUBLISHED["nag+"].alpha, PUBLISHED["adam+"].alpha} <= {one.alpha for one in grid}
+    assert {PUBLISHED["nag+"].hypergrad_lr, PUBLISHED["adam+"].hypergrad_lr} <= {
+        one.hypergrad_lr for one in grid
+    }
 
 
 def test_the_search_finds_the_fastest():
     """On a parabola of curvature 1 and 100, the best constant rate is 2 / 101."""
     tried = search.search(FUNCTIONS["quadratic"], METHODS["gd"])
     found = search.best(tried)
-    assert found.setting.eta == pytest.approx(2 / 101, rel=0.2)
+    assert found.setting.lr == pytest.approx(2 / 101, rel=0.2)
     assert found.steps == min(one.steps for one in tried if one.steps is not None)
     assert sum(one.steps is None for one in tried) > 5
     never = [search.Tried(Setting(eta), None, end) for eta, end in ((1, 0.5), (2, math.nan))]
@@ -147,7 +149,7 @@ def test_tables_hold_what_was_done():
     assert (row["steps_to_0.1"], row["steps_to_0.01"], row["steps_to_0.001"]) == (63, 151, None)
     last = steps.filter(method="GD+").row(-1, named=True)
     assert row["final_distance"] == last["distance"]
-    assert (row["final_eta_x"], row["final_eta_y"]) == (last["rate_x"], last["rate_y"])
+    assert (row["final_lr_x"], row["final_lr_y"]) == (last["rate_x"], last["rate_y"])
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_runs_of_another_engine_are_not_mixed(small, tmp_path):
         ({"torch": "1.0"}, "and the command 1.0: use the same"),
     ):
         order = WorkOrder(store, **change)
-        with order.stands():
+        with order.in_force():
             assert said in order.refusal()
     record(
         "runs of another results version", 2, 0, 0, "N runs in the folder are none of the study ..."

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from hypergradient.study.errors import StudyError
 from hypergradient.study.results.network import chosen, compare, label
 
 
@@ -11,8 +12,7 @@ def runs(losses, **columns):
     rows = [
         {
             "method": "SGD",
-            "momentum": 0.0,
-            "nesterov": None,
+            "base": "SGD",
             "granularity": None,
             "lr": lr,
             "hypergrad_lr": None,
@@ -26,7 +26,7 @@ def runs(losses, **columns):
         for lr, of_seeds in losses.items()
         for seed, loss in enumerate(of_seeds)
     ]
-    schema = {"nesterov": pl.String, "granularity": pl.String, "hypergrad_lr": pl.Float64}
+    schema = {"granularity": pl.String, "hypergrad_lr": pl.Float64}
     return pl.DataFrame(rows, schema_overrides=schema)
 
 
@@ -59,17 +59,16 @@ def test_means_and_intervals_are_geometric():
     assert constant["loss_high"] == pytest.approx(0.1 * 10 ** (4.3027 / 3**0.5), rel=1e-4)
     assert own["ratio"] == pytest.approx(2.0)
     assert own["ratio_low"] == pytest.approx(own["ratio_high"])
-    assert own["setting"] == {"eta": 0.1, "alpha": 3.0}
+    assert own["setting"] == {"lr": 0.1, "hypergrad_lr": 3.0}
 
 
 @pytest.mark.parametrize(
-    ("columns", "base"),
-    [
-        ({}, "GD"),
-        ({"momentum": 0.9, "nesterov": "False"}, "GDM"),
-        ({"momentum": 0.9, "nesterov": "True"}, "NAG"),
-        ({"method": "hypergradient:AdamHD", "momentum": None}, "Adam"),
-    ],
+    ("base", "name"), [("SGD", "GD"), ("SGDM", "GDM"), ("SGDN", "NAG"), ("Adam", "Adam")]
 )
-def test_bases_are_told_apart(columns, base):
-    assert label(runs({0.1: [1.0]}, **columns))["base"].to_list() == [base]
+def test_bases_have_the_source_s_names(base, name):
+    assert label(runs({0.1: [1.0]}, base=base))["base"].to_list() == [name]
+
+
+def test_a_table_that_did_not_record_the_base_is_told_so():
+    with pytest.raises(StudyError, match="hypergradient report"):
+        label(runs({0.1: [1.0]}).drop("base"))
