@@ -76,6 +76,25 @@ def test_a_captured_step_of_the_optimizer_is_the_launched_one(kind: Any) -> None
 
 
 @needs_gpu
+@pytest.mark.parametrize("own", [{}, {"granularity": "tensor"}, {"granularity": "element"}])
+@pytest.mark.parametrize("kind", [SGDHD, AdamHD, AdamWHD, Untuned])
+def test_a_step_of_the_optimizer_waits_for_nothing(kind: Any, own: dict[str, Any]) -> None:
+    if own and kind is Untuned:
+        pytest.skip("Untuned has one rate")
+    of = problem(6, torch.float32, steps=1, shapes=SHAPES, missing=0.0)
+    params = [p.to(DEVICE).requires_grad_() for p in of.start[0]]
+    optimizer = kind(params, **own)
+    for step in range(4):
+        for p, g in zip(params, of.gradients[0][0], strict=True):
+            p.grad = g.to(DEVICE)
+        torch.cuda.set_sync_debug_mode("error" if step else "default")
+        try:
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
 def test_a_step_takes_no_memory_and_waits_for_nothing() -> None:
     of = problem(3, torch.float32, steps=1, shapes=[[(1000, 1000), (5,)]], missing=0.0)
     ours = ByKernels(CASE["adamw"], of.start, options())

@@ -47,20 +47,26 @@ def takes(each: Operands, device: torch.device, *, elements: bool) -> bool:
         Whether it is. Step counts must be float32; for what is refused there is the eager way.
     """
     theta, grad, a, b, alpha, step, recipe, _ = each
-    shape, contiguous = theta.shape, True
-    shaped = [theta, grad, a]
-    if b is not None:
-        shaped.append(b)
+    size, index, contiguous = theta.numel(), theta.get_device(), True
+    if theta.device != device or grad.is_neg() or theta.is_inference():
+        return False
+    shaped = [theta, grad, a] if b is None else [theta, grad, a, b]
     if elements:
         shaped.append(alpha)
+    elif alpha.dim() or alpha.get_device() != index or type(alpha) not in PLAIN:
+        return False
     for t in shaped:
-        if type(t) not in PLAIN or t.dtype not in FLOATS or t.shape != shape or t.device != device:
+        if (
+            t.dtype not in FLOATS
+            or type(t) not in PLAIN
+            or t.numel() != size
+            or t.get_device() != index
+        ):
             return False
-        contiguous = contiguous and t.is_contiguous()
-    if not elements and (type(alpha) not in PLAIN or alpha.dim() or alpha.device != device):
-        return False
-    if recipe.adam and (step is None or step.dtype is not torch.float32 or step.device != device):
-        return False
-    if grad.is_neg() or theta.is_inference():
+        if not t.is_contiguous():
+            contiguous = False
+    if recipe.adam and (
+        step is None or step.dtype is not torch.float32 or step.get_device() != index
+    ):
         return False
     return contiguous or same_layout(shaped)

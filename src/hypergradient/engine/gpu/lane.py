@@ -71,7 +71,7 @@ class DeviceStep:
         self._kernels, self._known_recipes = kept[device]
         self._params: list[Operands] = []
         self._pools: dict[Hashable, Pool] = {}
-        self._recipes: dict[tuple[int, bool], Recipe | AverageRecipe | None] = {}
+        self._moves: dict[tuple[int, bool], tuple[Recipe | AverageRecipe, bool] | None] = {}
         self._scalars: list[Tensor] = []  # rows for `AverageKernels.descend`
 
     @classmethod
@@ -110,22 +110,21 @@ class DeviceStep:
         """
         p, grad, alpha, memory, _, state = each
         kind = id(group), "momentum_buffer" in state
-        if kind not in self._recipes:
-            recipe = self._recipe(group, base, numbers, started=kind[1])
-            if recipe is not None:
-                recipe = self._known_recipes.setdefault(recipe, recipe)
-            self._recipes[kind] = recipe
-        recipe = self._recipes[kind]
-        if recipe is None:
+        if kind not in self._moves:
+            self._moves[kind] = self._move(group, base, numbers, started=kind[1])
+        move = self._moves[kind]
+        if move is None:
             return False
-        logarithmic = RULES[group["rule"]].form == "logarithmic"
+        recipe, logarithmic = move
         pool = (key, id(group)) if logarithmic else key
-        step = state.get("step") if recipe.adam else None
-        if isinstance(recipe, AverageRecipe):
-            second, alpha_or_z = state.get("exp_avg_sq"), state["z"]
+        step = state.get("step")
+        if self._average:
+            own = Operands(
+                p, grad, memory[0], state.get("exp_avg_sq"), state["z"], step, recipe, pool
+            )
         else:
-            second, alpha_or_z = memory[1] if len(memory) > 1 else None, alpha
-        own = Operands(p, grad, memory[0], second, alpha_or_z, step, recipe, pool)
+            second = memory[1] if len(memory) > 1 else None
+            own = Operands(p, grad, memory[0], second, alpha, step, recipe, pool)
         if not devices.takes(own, self._device, elements=key is None or self._average):
             return False
         if pool not in self._pools:
@@ -133,6 +132,16 @@ class DeviceStep:
             self._pools[pool] = Pool(key, scale if logarithmic else None)
         self._params.append(own)
         return True
+
+    def _move(
+        self, group: Group, base: object, numbers: AverageNumbers | None, *, started: bool
+    ) -> tuple[Recipe | AverageRecipe, bool] | None:
+        """Return the recipe of a group, and whether its h is by log alpha."""
+        recipe = self._recipe(group, base, numbers, started=started)
+        if recipe is None:
+            return None
+        known = self._known_recipes.setdefault(recipe, recipe)
+        return known, RULES[group["rule"]].form == "logarithmic"
 
     def accumulate(
         self,
@@ -211,7 +220,7 @@ class DeviceStep:
             if update.first != (1.0, 0.0, 0.0) or l2 or group["maximize"] or numbers is None:
                 return None
             row = alpha_of(group), numbers.learned, numbers.c, self._trace_memory
-            self._scalars += [torch.as_tensor(x).to(self._device, torch.float32) for x in row]
+            self._scalars += [self._scalar(number) for number in row]
             beta2, eps = (update.second[1], group["eps"]) if adam else (None, 0.0)
             at = len(self._scalars) // len(row) - 1
             return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled)
@@ -227,6 +236,12 @@ class DeviceStep:
             eps=group["eps"] if adam else 0.0,
             decay=decoupled,
         )
+
+    def _scalar(self, number: Number) -> Tensor:
+        """Return a number on the device, without a copy from the host, which would wait."""
+        if isinstance(number, Tensor):
+            return number.to(self._device, torch.float32)
+        return torch.full((), number, dtype=torch.float32, device=self._device)
 
 
 NO_RATE = Recipe(maximize=False, l2=0.0, first=(0.0, 1.0, 0.0))
