@@ -33,6 +33,9 @@ KNOWN = (additive, multiplicative)
 """The rules that the kernels know."""
 
 
+MANY = 1000  # recipes
+
+
 class Kept(NamedTuple):
     """What an optimizer's steps on one device have in common; it is no part of its state."""
 
@@ -140,6 +143,8 @@ class DeviceStep:
         recipe = self._recipe(group, base, numbers, started=started)
         if recipe is None:
             return None
+        if len(self._known_recipes) > MANY:  # an option moves in every step
+            self._known_recipes.clear()
         known = self._known_recipes.setdefault(recipe, recipe)
         return known, RULES[group["rule"]].form == "logarithmic"
 
