@@ -24,6 +24,7 @@ bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an 
 	$(BIN)/python benchmarks/bench.py
 
 bench-gpu: .venv/dev  ## what a step costs on an accelerator
+	$(BIN)/python benchmarks/gpu_step.py
 	$(BIN)/python benchmarks/step.py --device cuda
 
 faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
