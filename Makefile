@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-integrations lint bench bench-gpu faults bench-cluster clean
+.PHONY: demo test test-integrations lint bench bench-gpu gpu faults bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -26,6 +26,12 @@ bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an 
 bench-gpu: .venv/dev  ## what a step costs on an accelerator
 	$(BIN)/python benchmarks/gpu_step.py
 	$(BIN)/python benchmarks/step.py --device cuda
+
+gpu: .venv/dev  ## laws, steps, training and a language model on one GPU, under 8 minutes; TINY=1 on the CPU
+	$(BIN)/python -m pytest -q tests/gpu
+	$(BIN)/python benchmarks/gpu_step.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+	$(BIN)/python benchmarks/gpu_training.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+	$(BIN)/python benchmarks/gpu_language_model.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 
 faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
 	$(BIN)/python benchmarks/faults.py
