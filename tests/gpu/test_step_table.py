@@ -18,7 +18,7 @@ def test_it_writes_a_row_for_every_optimizer(tmp_path: Path) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "gpu-step.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "gpu_step.json").read_text())["rows"]
     assert len(rows) == 12
     for name, row in rows.items():
         assert "failed" not in row, row
