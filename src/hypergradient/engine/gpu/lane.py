@@ -214,7 +214,11 @@ class DeviceStep:
     def _recipe(
         self, group: Group, base: object, numbers: AverageNumbers | None, *, started: bool
     ) -> Recipe | AverageRecipe | None:
-        """Return how parameters of a group move, or None if the kernels cannot move them so."""
+        """Return how parameters of a group move, or None if the kernels cannot move them so.
+
+        The biases that an `AdamDirection` corrects are taken for those of the group's `betas`, as
+        the kernels compute them anew from the step count, which is on the device.
+        """
         update = _update_of(group, base, started=started)
         if update is None:
             return None
