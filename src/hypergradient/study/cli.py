@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-from hypergradient.study.errors import StudyError
+from hypergradient.study.errors import StudyError, one_line
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
@@ -235,7 +235,8 @@ def clean(
     elif yes or typer.confirm("Delete these files?"):
         for found in kinds.values():
             for one, files in found:
-                store.remove(one, files)
+                for folder in store.remove(one, files):
+                    print(f"{folder} is a folder where a file should be: move the folder away")
 
 
 @app.command()
@@ -277,7 +278,6 @@ def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple
     from hypergradient.study.declare.load import (
         find_study,
         load_study,
-        one_line,
     )
     from hypergradient.study.run.store import Store
 

@@ -19,13 +19,31 @@ GUARD_SECONDS = 0.5
 """Time between two looks of a worker at whether the command that started it is there."""
 
 
+BROKEN = 70
+"""The exit code of a worker that cannot work, for a reason that is no run's own."""
+
+
+class Leaving(SystemExit):
+    """This worker ends because it was told to, and not because a run called ``sys.exit``."""
+
+
+def is_of_the_run(error: BaseException) -> bool:
+    """Return whether an error is a crash of the run that raised it, so that the others go on.
+
+    Ctrl-C is none, unless this process ignores it: then the run raised it itself.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return not isinstance(error, Leaving)
+
+
 def leave(*_: Any) -> NoReturn:
     """End this worker. It is the handler of SIGTERM.
 
     From here on the signal is ignored: a second one would only interrupt the clearing up.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(0)
+    raise Leaving(0)
 
 
 def leave_if_alone() -> None:
