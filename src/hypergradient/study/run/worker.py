@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import traceback
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from hypergradient.study.run.guard import (
     MOST_DEATHS,
     is_of_the_run,
     leave,
+    parent_is_gone,
+    watch,
 )
 from hypergradient.study.train.groups import group_runs
 
@@ -32,6 +35,7 @@ def run_worker(
     """Train runs until none is left to claim. This is what a process of ``LocalPool`` runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
     signal.signal(signal.SIGTERM, leave)
+    threading.Thread(target=watch, args=(parent_is_gone,), daemon=True).start()
     try:
         work(runs, store, data_dir, checkpoint_seconds)
     except OSError as error:
