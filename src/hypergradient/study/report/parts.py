@@ -5,6 +5,7 @@ A report is written after hours of training, so an error in a figure must not be
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from markupsafe import Markup
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Otherwise = TypeVar("Otherwise")
+
 
 class Parts:
     """The parts of a report that could be made.
@@ -35,7 +38,7 @@ class Parts:
     def __init__(self) -> None:
         self.problems: list[str] = []
 
-    def attempt(self, what: str, make: Callable[[], T], otherwise: T) -> T:
+    def attempt(self, what: str, make: Callable[[], T], otherwise: Otherwise) -> T | Otherwise:
         """Return what ``make`` returns, or ``otherwise`` and a problem if it raises anything.
 
         Args:
@@ -53,14 +56,12 @@ class Parts:
 
     def possible(self, statistics: Statistics, wanted: Sequence[str]) -> list[str]:
         """Return the names of the figures to show, as ``gallery.shown`` does."""
-        names = asked(statistics, wanted)
-        return [
-            name
-            for name in names
-            if self.attempt(
-                f"The figure {name}", lambda name=name: GALLERY[name].possible(statistics), False
-            )
-        ]
+        return [name for name in asked(statistics, wanted) if self._is_possible(name, statistics)]
+
+    def _is_possible(self, name: str, statistics: Statistics) -> bool:
+        return self.attempt(
+            f"The figure {name}", lambda: GALLERY[name].possible(statistics), otherwise=False
+        )
 
     def draw(
         self, names: Sequence[str], statistics: Statistics, folder: Path, note: str
@@ -77,8 +78,7 @@ class Parts:
             return GALLERY[name].page(statistics)
 
         drawn = {
-            name: self.attempt(f"The figure {name}", lambda name=name: files(name), None)
-            for name in names
+            name: self.attempt(f"The figure {name}", partial(files, name), None) for name in names
         }
         return {name: page for name, page in drawn.items() if page is not None}
 
@@ -86,13 +86,12 @@ class Parts:
         self, names: Sequence[str], templates: Environment, context: dict[str, Any]
     ) -> dict[str, Markup]:
         """Return the sections of the page that could be rendered, by the names of the figures."""
+
+        def render(name: str) -> str:
+            return templates.get_template(f"sections/{name}.html").render(context)
+
         rendered = {
-            name: self.attempt(
-                f"The section {name}",
-                lambda name=name: templates.get_template(f"sections/{name}.html").render(context),
-                None,
-            )
-            for name in names
+            name: self.attempt(f"The section {name}", partial(render, name), None) for name in names
         }
         # The templates have escaped it.
         return {name: Markup(text) for name, text in rendered.items() if text is not None}  # noqa: S704

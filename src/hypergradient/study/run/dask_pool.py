@@ -23,6 +23,7 @@ from distributed.scheduler import KilledWorker
 
 import distributed as untyped
 from hypergradient.study.errors import StudyError
+from hypergradient.study.run.dask_local import local_cluster
 from hypergradient.study.run.dask_worker import WorkOrder, train_in_process
 from hypergradient.study.run.guard import MOST_DEATHS
 from hypergradient.study.run.store import Store
@@ -79,12 +80,7 @@ def connect(cluster: str, workers: int, resources: ExitStack) -> Any:
     where: dict[str, Any]
     if cluster == LOCAL:
         with interrupts_ignored():  # its processes must: Ctrl-C reaches them too
-            local = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
+            local = local_cluster(workers)
         where = {"address": resources.enter_context(local)}
     elif re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}", cluster):
         where = {"address": cluster}
