@@ -266,7 +266,7 @@ def test_unpacked_cifar10_that_has_changed_is_unpacked_anew(cifar10_folder, tmp_
     first.write_bytes(bytes(len(contents["data_batch_1.bin"])))
     assert [path.read_bytes() for path in download_cifar10()] == list(contents.values())
     digests["test_batch.bin"] = "0" * 64
-    with pytest.raises(DataError, match="test_batch.bin in it is another"):
+    with pytest.raises(DataError, match=r"test_batch\.bin in it is another"):
         download_cifar10()
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import time
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, build_opener
 
 import platformdirs
 
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
     from typing import IO
 
 CHUNK = 1 << 16
+
+PARTIAL_CONTENT = 206
+"""HTTP's status of an answer that is a part of a file."""
 
 SILENT_SECONDS = 30.0
 """How long a server may say nothing."""
@@ -77,6 +78,8 @@ def is_right(path: Path, digest: str) -> bool:
 
 def fetch_whole(url: str, digest: str, file: IO[bytes], size: int) -> str | None:
     """Complete a file from one mirror, and return None, or what is wrong with the mirror."""
+    from http.client import HTTPException  # noqa: PLC0415  (only a download needs it)
+
     problem = "nothing"
     for _ in range(TRIES):
         resumed = file.seek(0, 2)
@@ -106,6 +109,8 @@ def fetch(url: str, file: IO[bytes], size: int) -> None:
         HTTPException: It does not speak HTTP.
         ValueError: It sends more than the file can have.
     """
+    from urllib.request import Request, build_opener  # noqa: PLC0415  (only a download needs it)
+
     there = file.seek(0, 2)
     # The addresses are the package's own.
     request = Request(url, headers={"Range": f"bytes={there}-"} if there else {})  # noqa: S310
@@ -132,5 +137,5 @@ def fetch(url: str, file: IO[bytes], size: int) -> None:
 
 def resumes_at(answer: Any, there: int) -> bool:
     """Return whether a server sends the rest that it was asked for, and not the whole file."""
-    started = answer.headers.get("Content-Range", "")
-    return answer.status == 206 and started.startswith(f"bytes {there}-")  # noqa: PLR2004
+    started = str(answer.headers.get("Content-Range", ""))
+    return bool(answer.status == PARTIAL_CONTENT and started.startswith(f"bytes {there}-"))
