@@ -69,6 +69,8 @@ class HypergradientOptimizer(StatefulOptimizer):
         ranks = ranks_of(self)
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
             on_device = DeviceStep.of(self, self.iterate, self.trace_memory)
+            if on_device is not None and ranks is None and on_device.repeat():
+                return loss
             batches, products = self._batches(ranks, on_device)
             native = self._native_step(batches)
             native.accumulate()  # h_t = <g_t, trace_{t-1}>

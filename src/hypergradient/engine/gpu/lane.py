@@ -6,6 +6,7 @@ know; for other rates it adds its sums to the engine's `InnerProducts`.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from hypergradient.engine.base import KernelBase, StateUpdate
 from hypergradient.engine.gpu import device as devices
 from hypergradient.engine.gpu.average import AverageKernels
 from hypergradient.engine.gpu.recipes import AverageRecipe, Operands, RateStep, Recipe
+from hypergradient.engine.gpu.repeat import Repeat
 from hypergradient.engine.gpu.step import StepKernels
 from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.iterates import Average, AverageNumbers, LastIterate
@@ -36,11 +38,13 @@ KNOWN = (additive, multiplicative)
 MANY = 1000  # recipes
 
 
-class Kept(NamedTuple):
+@dataclass
+class Kept:
     """What an optimizer's steps on one device have in common; it is no part of its state."""
 
     kernels: StepKernels | AverageKernels
     recipes: dict[Recipe | AverageRecipe, Recipe | AverageRecipe]  # each only once
+    last: Repeat | None = None
 
 
 OF_OPTIMIZERS: "WeakKeyDictionary[Optimizer, dict[torch.device, Kept]]" = WeakKeyDictionary()
@@ -71,7 +75,9 @@ class DeviceStep:
         kept = OF_OPTIMIZERS.setdefault(optimizer, {})
         if device not in kept:
             kept[device] = Kept((AverageKernels if average else StepKernels)(device), {})
-        self._kernels, self._known_recipes = kept[device]
+        self._optimizer, self._kept = optimizer, kept[device]
+        self._kernels, self._known_recipes = self._kept.kernels, self._kept.recipes
+        self._rates: list[RateStep] = []
         self._params: list[Operands] = []
         self._pools: dict[Hashable, Pool] = {}
         self._moves: dict[tuple[int, bool], tuple[Recipe | AverageRecipe, bool] | None] = {}
@@ -167,10 +173,10 @@ class DeviceStep:
             kernels.descend(torch.stack(self._scalars).view(-1, 4))
             moved = set()
         else:
-            rates = [] if shared_rates is None else list(self._rates(products, shared_rates))
-            kernels.load(self._params, rates)
+            self._rates = [] if shared_rates is None else [*self._moving(products, shared_rates)]
+            kernels.load(self._params, self._rates)
             kernels.visit()
-            moved = {rate.pool for rate in rates}
+            moved = {rate.pool for rate in self._rates}
         self._add(products, moved)
 
     def descend(self) -> None:
@@ -178,6 +184,24 @@ class DeviceStep:
         if self._params and isinstance(self._kernels, StepKernels):
             self._kernels.move_rates()
             self._kernels.descend()
+            self._keep(self._kernels)
+
+    def repeat(self) -> bool:
+        """Make the step as the last one was made, if nothing but gradients has changed."""
+        last, self._kept.last = self._kept.last, None
+        if last is None or devices.capturing(self._device) or not last.make(self._optimizer):
+            return False
+        self._kept.last = last
+        return True
+
+    def _keep(self, kernels: StepKernels) -> None:
+        """Let the next step repeat this one, if the kernels have made it whole."""
+        moved = {None, *(rate.pool for rate in self._rates)}
+        shared = self._pools.keys() - moved
+        with_gradient = sum(p.grad is not None for group in self._groups for p in group["params"])
+        whole = with_gradient == len(self._params) and not shared
+        if whole and not devices.capturing(self._device):
+            self._kept.last = Repeat(self._optimizer, kernels, self._params, self._rates)
 
     def _add(self, products: Products, moved: set[Hashable]) -> None:
         """Add the sums of the pools whose rates the engine moves."""
@@ -194,7 +218,7 @@ class DeviceStep:
                 scaled = gu if scale is None else gu * scale
                 own.add(count, *((scaled, gg, uu) if own.norms else (scaled,)))
 
-    def _rates(
+    def _moving(
         self,
         products: Products,
         shared_rates: Callable[[Group], Iterable[tuple[Hashable, Tensor]]],
