@@ -22,7 +22,7 @@ def assign(place: Tensor, value: Any) -> None:
     """Write a float or a tensor into a tensor.
 
     torch.compile loses what is written to a 0-dim float64 tensor on the CPU that a graph has as an
-    input (torch 2.13). It keeps what is written through a view.
+    input (torch 2.13 with AOTAutograd). It keeps what is written through a view.
     """
     if not isinstance(value, Tensor):
         place.fill_(value)
