@@ -127,7 +127,7 @@ def main() -> None:
     device, tiny = arguments.device, arguments.tiny
     steps, batch, size = (3, 2, TINY) if tiny else (arguments.steps, 64, BYTES)
     card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
-    recording = Recording("gpu-language-model", arguments.folder, card=card, tiny=tiny, steps=steps)
+    recording = Recording("gpu_language_model", arguments.folder, card=card, tiny=tiny, steps=steps)
     for name, make in contenders(steps).items():
         row = recording.measure(
             name, lambda m=make: tried(lambda: train(m, size, steps, batch, device))

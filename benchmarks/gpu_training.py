@@ -86,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device, tiny, began = arguments.device, arguments.tiny, time.perf_counter()
     card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
-    recording = Recording("gpu-training", arguments.folder, card=card, tiny=tiny)
+    recording = Recording("gpu_training", arguments.folder, card=card, tiny=tiny)
     rounds, times = (1, 1) if tiny else (9, 3)
     for name in ("GPT-2 small", "ResNet-50"):
         row = recording.measure(
