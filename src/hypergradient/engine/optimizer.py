@@ -90,9 +90,6 @@ class HypergradientOptimizer(StatefulOptimizer):
                 self._apply_rules(products)
         return loss
 
-    def _before_step(self) -> None:
-        """Check that a step may be made now; called first in each step."""
-
     # Which parameters move, and by what.
 
     def _batches(
