@@ -1,10 +1,12 @@
 """Adam and its kin: the bases, and Adam and AdamW whose learning rate tunes itself."""
 
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.adam_direction import AdamDirection
@@ -17,6 +19,10 @@ from hypergradient.engine.types import Direction, Group, Number, State
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+
+DECOUPLES = "decoupled_weight_decay" in signature(adam).parameters
+"""Whether torch's `adam` decouples weight decay; before torch 2.7 only its `adamw` does."""
 
 
 class Adam(KernelBase):
@@ -98,7 +104,11 @@ class Adam(KernelBase):
         lr = group["lr"]
         if group["foreach"] and not capturable and isinstance(lr, Tensor):
             lr = lr.item()  # torch's foreach Adam takes no tensor there
-        adam(
+        options = {name: group[name] for name in _ADAM_OPTIONS}
+        kernel: Any = adam
+        if not DECOUPLES and options.pop("decoupled_weight_decay"):
+            kernel = adamw
+        kernel(
             params,
             grads,
             [s["exp_avg"] for s in states],
@@ -110,7 +120,7 @@ class Adam(KernelBase):
             beta2=beta2,
             capturable=capturable,
             lr=lr,
-            **{name: group[name] for name in _ADAM_OPTIONS},
+            **options,
         )
 
 
