@@ -146,8 +146,8 @@ class NAdam(Base):
     defaults = {"betas": (0.9, 0.999), "eps": 1e-8, "momentum_decay": 4e-3}
 
     def init(self, p: Tensor) -> State:
-        state = Adam().init(p)
-        return {**state, "mu_product": torch.ones_like(state["step"])}
+        wide = torch.promote_types(p.dtype, torch.float32)  # the precision of its parameter
+        return {**Adam().init(p), "mu_product": torch.ones((), dtype=wide, device=p.device)}
 
     def direction(self, g: Tensor, p: Tensor, state: State, group: Group) -> Tensor:
         (beta1, beta2), decay = group["betas"], group["momentum_decay"]
