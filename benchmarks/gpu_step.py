@@ -241,7 +241,7 @@ def main() -> None:
     if device == "cuda" and not torch.cuda.is_available():
         parser.exit(1, "torch finds no GPU here: nothing was measured\n")
     card = torch.cuda.get_device_name() if device == "cuda" else "the interpreter"
-    recording = Recording("gpu-step", arguments.folder, card=card, tiny=arguments.tiny)
+    recording = Recording("gpu_step", arguments.folder, card=card, tiny=arguments.tiny)
     table = Table(recording, device, 1 if arguments.tiny else arguments.rounds, 5)
     size = 1000 if arguments.tiny else 2**28
     copy = recording.measure("copy", lambda: bandwidth(device, table.clock, size))

@@ -187,13 +187,25 @@ class StatefulOptimizer(Optimizer):
         super().load_state_dict(state_dict)
         indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
-        numbers = {"lr", *(name for rule in RULES.values() for name in rule.memory)}
-        for i, p in zip(indices, params, strict=True):
+        groups = [group for group in self.param_groups for _ in group["params"]]
+        for i, p, group in zip(indices, params, groups, strict=True):
             saved, state = state_dict["state"].get(i, {}), self.state.get(p, {})
-            for name in numbers & saved.keys():  # torch casts to p's dtype, which rounds rates
+            for name in self._wider_than_p(group, p) & saved.keys():
                 state[name] = saved[name].to(p.device, copy=True)
             if "step" in state:  # torch leaves it where it was saved
                 state["step"] = state["step"].to(p.device)
+
+    def _wider_than_p(self, group: Group, p: Tensor) -> set[str]:
+        """Return the states of another dtype than p, to which torch casts what it loads.
+
+        That would round the rates of tensors and elements, what rules remember, and what a base
+        keeps in a dtype of its own choice.
+        """
+        names = {"lr", *(name for rule in RULES.values() for name in rule.memory)}
+        if p in self.state and not isinstance(self.base_of(group), KernelBase):
+            fresh = self.base_of(group).init(as_real(p))
+            names |= {name for name, own in fresh.items() if own.dtype != as_real(p).dtype}
+        return names
 
     def lr_summary(self) -> dict[str, float]:
         """Summarise the learning rates, at any granularity, for logging.
@@ -239,7 +251,7 @@ class StatefulOptimizer(Optimizer):
     def initial_state(self, group: Group, p: Tensor) -> State:
         """Return the state of a parameter before its first step, at which u_0 = 0."""
         base = self.base_of(group)
-        own = base.init_for(p, group) if isinstance(base, KernelBase) else base.init(p)
+        own = base.init_for(p, group) if isinstance(base, KernelBase) else base.init(as_real(p))
         state = {**own, **self.iterate.init(p)}
         for name in self.memory_names(group):
             if name in KEPT:

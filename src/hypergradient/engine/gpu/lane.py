@@ -86,7 +86,7 @@ class DeviceStep:
         if not average and (type(iterate) is not LastIterate or trace_memory):
             return None
         for group in optimizer.param_groups:
-            first = next(iter(group["params"]), None)
+            first = group["params"][0] if group["params"] else None
             if first is not None and devices.usable(first.device):
                 return cls(optimizer, first.device, average=average, trace_memory=trace_memory)
         return None
@@ -214,7 +214,11 @@ class DeviceStep:
     def _recipe(
         self, group: Group, base: object, numbers: AverageNumbers | None, *, started: bool
     ) -> Recipe | AverageRecipe | None:
-        """Return how parameters of a group move, or None if the kernels cannot move them so."""
+        """Return how parameters of a group move, or None if the kernels cannot move them so.
+
+        The biases that an `AdamDirection` corrects are taken for those of the group's `betas`, as
+        the kernels compute them anew from the step count, which is on the device.
+        """
         update = _update_of(group, base, started=started)
         if update is None:
             return None
