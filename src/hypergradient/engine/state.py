@@ -15,6 +15,7 @@ from hypergradient.engine.dtensors import check_process_group, local_part
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
+    accept_number,
     alpha_of,
     is_written,
     plain_groups,
@@ -60,6 +61,8 @@ class StatefulOptimizer(Optimizer):
 
     Attributes:
         adaptive: that its learning rate moves by itself, for whoever compares optimizers.
+        lr_is_factor: that `lr` is a factor on a rate that the optimizer finds by itself, so that a
+            number put into `group["lr"]` is a schedule's.
         known_bases: the bases that can be named.
         bases: those that this optimizer uses, by name.
         iterate: where a step takes the parameters.
@@ -68,6 +71,7 @@ class StatefulOptimizer(Optimizer):
     """
 
     adaptive: ClassVar[bool] = True
+    lr_is_factor: ClassVar[bool] = False
     more_options: ClassVar[tuple[str, ...]] = ("lr",)
     known_bases: Mapping[str, Base] = MappingProxyType({})
     iterate: LastIterate | Average = LastIterate()
@@ -182,10 +186,7 @@ class StatefulOptimizer(Optimizer):
         """Accept numbers that were put in the place of groups' rates, as a write to the rate."""
         for group in self.param_groups:
             if is_written(group):
-                lr, group["lr"] = group["lr"], group["scheduled_lr"]
-                self._own(group)
-                several = isinstance(lr, Tensor) and lr.dim() > 0
-                group["lr"].fill_(lr.as_subclass(Tensor) if several else float(lr))
+                accept_number(self, group, self._own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: plain tensors, as `state_dict` gives them."""

@@ -150,6 +150,7 @@ class Untuned(HypergradientOptimizer):
         True
     """
 
+    lr_is_factor = True
     iterate = Average()
     trace_memory = 0.98  # mu
     rule = "relative"
@@ -207,15 +208,15 @@ class Untuned(HypergradientOptimizer):
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
         if first is not None:
-            set_learned_rate(added, learned * added["initial_lr"])
+            set_learned_rate(added, learned * added["reference_lr"])
             added["training"] = first["training"]
             for name in self._group_numbers(added):
                 added[name].copy_(first[name])
-            added["largest_lr"].mul_(added["initial_lr"] / first["initial_lr"])
+            added["largest_lr"].mul_(added["reference_lr"] / first["reference_lr"])
 
     def _learned(self, group: Group) -> Number:
         """Return the learned rate of all groups, relative to the `lr` of each."""
-        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["initial_lr"]
+        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["reference_lr"]
         return learned
 
     def _check(self, group: Group) -> None:
@@ -280,7 +281,7 @@ class Untuned(HypergradientOptimizer):
         bound = torch.where(bound.isfinite(), bound, self.first_step * size)  # no gradient yet
         rate = bound.clamp(max=self.defaults["lr"]).clamp(min=LEAST)
         for group in self.param_groups:
-            set_learned_rate(group, rate * (group["initial_lr"] / self.defaults["lr"]))
+            set_learned_rate(group, rate * (group["reference_lr"] / self.defaults["lr"]))
             group["bounded"] = True
 
     # Between where gradients are taken and the average.
