@@ -73,7 +73,7 @@ class Pair:
     def _know_what_can_be_known(self) -> None:
         """Where a rate has moved since a step of AdamW, u_{t-1} follows from the rate by now."""
         for s in self.scalars():
-            if self.case.decoupled and self.used.get(id(s), s.rate.value) != s.rate.value:
+            if self.case.recomputes and self.used.get(id(s), s.rate.value) != s.rate.value:
                 decay = s.options.weight_decay
                 s.u = (s.ratio + decay * s.theta) / (1 - decay * s.rate.value)
 
@@ -143,7 +143,7 @@ class Pair:
             torch.save(optimizer.state_dict(), file)
             file.seek(0)
             self.groups = parameters(groups)
-            self.optimizer = self.case.build(grouped(self.groups, [{}] * len(groups)))
+            self.optimizer = self.case.blank(grouped(self.groups, [{}] * len(groups)))
             self.optimizer.load_state_dict(torch.load(file))
         elif how == "deepcopy":
             self.optimizer, self.groups = copy.deepcopy((optimizer, groups))

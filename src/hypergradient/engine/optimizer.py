@@ -92,9 +92,6 @@ class HypergradientOptimizer(StatefulOptimizer):
                 self._apply_rules(products)
         return loss
 
-    def _before_step(self) -> None:
-        """Check that a step may be made now; called first in each step."""
-
     # Which parameters move, and by what.
 
     def _batches(
@@ -313,6 +310,10 @@ class HypergradientOptimizer(StatefulOptimizer):
         g = descent_gradient(group, each.grad, p)
         if isinstance(base, KernelBase) and self._is_for_kernels(rule):
             u = direction_by_kernel(base, group, each, g)
+        elif p.is_complex() and not isinstance(base, KernelBase):  # its state is real, too
+            real_g = torch.view_as_real(g.resolve_conj())
+            u = base.direction(real_g, torch.view_as_real(p), each.state, group)
+            u = torch.view_as_complex(u.contiguous())
         else:
             u = base.direction(g, p, each.state, group)
         decay = group["weight_decay"]

@@ -92,7 +92,7 @@ class DeviceStep:
         if not average and (type(iterate) is not LastIterate or trace_memory):
             return None
         for group in optimizer.param_groups:
-            first = next(iter(group["params"]), None)
+            first = group["params"][0] if group["params"] else None
             if first is not None and devices.usable(first.device):
                 return cls(optimizer, first.device, average=average, trace_memory=trace_memory)
         return None
