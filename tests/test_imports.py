@@ -15,7 +15,7 @@ from hypergradient.study.report.gallery import GALLERY
 
 LAYERS = (
     {"errors"},
-    {"files", "import_by_name"},
+    {"files", "html", "import_by_name"},
     {"tasks"},
     {"methods"},
     {"declare"},
@@ -30,7 +30,7 @@ LAYERS = (
 )
 """The files and folders of the harness. Each imports only from its own layer and earlier ones."""
 
-APART = {"landscape": {"errors", "files", "import_by_name", "tasks", "methods", "figures"}}
+APART = {"landscape": {"errors", "files", "html", "import_by_name", "tasks", "methods", "figures"}}
 """What a part of the harness that stands beside the flow of data may import, besides itself."""
 
 LIBRARY_DOORS = {

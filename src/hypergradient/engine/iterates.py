@@ -60,7 +60,8 @@ class LastIterate:
             group: its options.
             numbers: what `begin` has returned.
         """
-        if alpha.dtype == p.dtype and not group["differentiable"]:
+        # element-wise rates of a complex parameter are two real ones for each number
+        if alpha.dtype == p.dtype and not (group["differentiable"] or p.is_complex()):
             p.addcmul_(alpha, u, value=-1)
         else:
             as_real(p).sub_(as_real(alpha) * as_real(u))

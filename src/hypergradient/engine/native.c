@@ -98,7 +98,8 @@ ROW accumulate(const Tensor *t, const KernelArgs *r, int ratio, int64_t at, int 
     const float *g = t->grad + at, *theta = t->theta + at, *u = t->a + at;
     if (r->sign != 1 || r->l2 != 0) {
         const float sign = r->sign, l2 = r->l2;
-        EACH own_g[i] = sign * g[i] + l2 * theta[i];
+        if (l2 == 0) EACH own_g[i] = sign * g[i]; /* theta may be infinite */
+        else EACH own_g[i] = sign * g[i] + l2 * theta[i];
         g = own_g;
     }
     if (ratio) {

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hypergradient.engine.base import Base, KernelBase, stored_direction
+from hypergradient.engine.gpu.lane import DeviceStep
 from hypergradient.engine.hypergradients import accumulate, apply_rule
 from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.iterates import AverageNumbers, LastIterate
@@ -67,15 +68,20 @@ class HypergradientOptimizer(StatefulOptimizer):
         self._take_writes()
         ranks = ranks_of(self)
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
-            batches, products = self._batches(ranks)
+            on_device = DeviceStep.of(self, self.iterate, self.trace_memory)
+            batches, products = self._batches(ranks, on_device)
             native = self._native_step(batches)
             native.accumulate()  # h_t = <g_t, trace_{t-1}>
             accumulate(native.others)
+            if on_device is not None:
+                on_device.accumulate(products, self._shared_rates if ranks is None else None)
             if ranks is not None:
                 self._total(products, ranks)
             if self.iterate.rate_first:
                 self._apply_rules(products)  # alpha_t = rule(alpha_{t-1}, h_t)
             native.descend()
+            if on_device is not None:
+                on_device.descend()
             for rule, each in self._descend_by_kernels(native.remaining):
                 u = self._direction(rule, each)  # u_t = base(g_t)
                 moved = self._move(rule, each, u)  # theta_t = iterate(theta_{t-1}, alpha_t, u_t)
@@ -84,12 +90,11 @@ class HypergradientOptimizer(StatefulOptimizer):
                 self._apply_rules(products)
         return loss
 
-    def _before_step(self) -> None:
-        """Check that a step may be made now; called first in each step."""
-
     # Which parameters move, and by what.
 
-    def _batches(self, ranks: Ranks | None = None) -> tuple[Batches, Products]:
+    def _batches(
+        self, ranks: Ranks | None = None, on_device: DeviceStep | None = None
+    ) -> tuple[Batches, Products]:
         """Collect the parameters that have a gradient, and the sums that their rates need."""
         batches: Batches = []
         products: Products = {}
@@ -98,7 +103,7 @@ class HypergradientOptimizer(StatefulOptimizer):
             if group["differentiable"]:
                 self._renew(group)
             numbers = self.iterate.begin(group) if begins else None
-            batches += self._batches_of(group, products, ranks, numbers)
+            batches += self._batches_of(group, products, ranks, numbers, on_device)
         return batches, products
 
     def _begin(self, ranks: Ranks | None) -> bool:
@@ -112,8 +117,9 @@ class HypergradientOptimizer(StatefulOptimizer):
         products: Products,
         ranks: Ranks | None = None,
         numbers: AverageNumbers | None = None,
+        on_device: DeviceStep | None = None,
     ) -> Batches:
-        """Collect the parameters of one group."""
+        """Collect the parameters of one group, but for those that `on_device` takes."""
         names, granularity = self.memory_names(group), group["granularity"]
         base, alpha = self.base_of(group), alpha_of(group)
         kernels = base if isinstance(base, KernelBase) else None
@@ -140,6 +146,13 @@ class HypergradientOptimizer(StatefulOptimizer):
                 memory = [state[n] if n in state else self._missing(group, n, p) for n in names]
             if own_rates:
                 alpha = self.rate(group, p)
+            if rule_memory:
+                remembered = [state[name] for name in rule_memory]
+            each = ParamStep(p, grad, alpha, memory, remembered, state)
+            if on_device is not None and on_device.take(
+                group, base, each, self._key_of(group, p, ranks), numbers
+            ):
+                continue
             key = 0.0 if kernels is None else kernels.batch_key(state)
             alone = own_products or sparse or isinstance(key, Tensor)
             if alone or key_of_batch is None or key != key_of_batch:
@@ -147,9 +160,7 @@ class HypergradientOptimizer(StatefulOptimizer):
                 rule = self._update_rule(group, p, key, products, ranks, numbers)
                 batches.append((rule, steps))
                 key_of_batch = None if alone else key
-            if rule_memory:
-                remembered = [state[name] for name in rule_memory]
-            steps.append(ParamStep(p, grad, alpha, memory, remembered, state))
+            steps.append(each)
         return batches
 
     def _missing(self, group: Group, name: str, p: Tensor) -> Tensor:
@@ -172,9 +183,7 @@ class HypergradientOptimizer(StatefulOptimizer):
     ) -> UpdateRule:
         """Say how a parameter moves, and others that share its products and its `key`."""
         form = RULES[group["rule"]].form
-        shared = _products_key(group, p)
-        if ranks is not None and shared is not None and not ranks.counts(group, p):
-            shared = "counted by another rank"
+        shared = self._key_of(group, p, ranks)
         own = None if shared is None else products.get(shared)
         if own is None and shared is not None:
             norms = any(RULES[each["rule"]].form == "cosine" for each in self.param_groups)
@@ -193,6 +202,13 @@ class HypergradientOptimizer(StatefulOptimizer):
                 direction = base.last_direction(group, key)
                 kept = base.direction_coefficients(group)
         return UpdateRule(group, base, own, scale, direction, kept, update, numbers)
+
+    def _key_of(self, group: Group, p: Tensor, ranks: Ranks | None) -> Hashable:
+        """Return where the products of a parameter go; None where each element has a rate."""
+        shared = _products_key(group, p)
+        if ranks is not None and shared is not None and not ranks.counts(group, p):
+            return "counted by another rank"
+        return shared
 
     def _rate_of_products(self, group: Group, p: Tensor) -> Number:
         """Return alpha, which turns a derivative by alpha into one by log alpha."""

@@ -1,7 +1,7 @@
 """Options, rates and states of an optimizer: made, checked, copied, saved and loaded."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,11 +15,19 @@ from hypergradient.engine.dtensors import check_process_group, local_part
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
+    accept_number,
     alpha_of,
     is_written,
     plain_groups,
 )
-from hypergradient.engine.options import check, check_members
+from hypergradient.engine.options import (
+    check,
+    check_change,
+    check_kinds,
+    check_members,
+    check_params,
+    made_for,
+)
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.tensors import as_real
 from hypergradient.engine.types import Group, State
@@ -41,6 +49,9 @@ SHARED: dict[str, Any] = {
 }
 """The options of all optimizers here beside `lr`, with the defaults of `Hypergradient`."""
 
+NUMBERS = {name: SHARED[name] for name in ("hypergrad_lr", "weight_decay")} | {"lr": 1e-3}
+"""Options of all optimizers here that are numbers, with usual values."""
+
 KEPT = frozenset({"direction", "direction_trace", "gradient"})
 """The states that the engine makes: zeros shaped like the parameter."""
 
@@ -50,6 +61,8 @@ class StatefulOptimizer(Optimizer):
 
     Attributes:
         adaptive: that its learning rate moves by itself, for whoever compares optimizers.
+        lr_is_factor: that `lr` is a factor on a rate that the optimizer finds by itself, so that a
+            number put into `group["lr"]` is a schedule's.
         known_bases: the bases that can be named.
         bases: those that this optimizer uses, by name.
         iterate: where a step takes the parameters.
@@ -58,6 +71,7 @@ class StatefulOptimizer(Optimizer):
     """
 
     adaptive: ClassVar[bool] = True
+    lr_is_factor: ClassVar[bool] = False
     more_options: ClassVar[tuple[str, ...]] = ("lr",)
     known_bases: Mapping[str, Base] = MappingProxyType({})
     iterate: LastIterate | Average = LastIterate()
@@ -72,6 +86,7 @@ class StatefulOptimizer(Optimizer):
         process_group: "ProcessGroup | None" = None,
     ) -> None:
         check_process_group(process_group)
+        check_params(params)
         if process_group is not None:
             self.process_group = process_group  # no option of a group: it cannot be saved
         self.bases: dict[str, Base] = {}
@@ -115,10 +130,14 @@ class StatefulOptimizer(Optimizer):
         Raises:
             ValueError: an option of the group makes no sense; nothing has been added then.
         """
+        check_params(param_group["params"])
         name = self._base_name(param_group.get("base", self.defaults["base"]))
         if name != self.defaults["base"]:
             param_group = {**self.bases[name].defaults, **param_group}
         param_group["base"] = name
+        param_group.pop("made_for", None)
+        if isinstance(param_group["params"], Iterator):  # the checks look at them too
+            param_group["params"] = list(param_group["params"])
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
@@ -129,7 +148,9 @@ class StatefulOptimizer(Optimizer):
 
     def _check(self, group: Group) -> None:
         """Check the options of a group, by what they have in common and by its base."""
-        self.bases[group["base"]].check(group)
+        base = self.bases[group["base"]]
+        check_kinds(group, {**base.defaults, **NUMBERS})
+        base.check(group)
         check(group)
 
     def _own(self, group: Group) -> None:
@@ -138,6 +159,7 @@ class StatefulOptimizer(Optimizer):
             group.setdefault(name, default)
         if group["granularity"] == "member":
             check_members(group)
+        group.setdefault("made_for", made_for(group))
         Rate.install(self, group)
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
@@ -150,14 +172,21 @@ class StatefulOptimizer(Optimizer):
             numbers.update(RULES[group["rule"]].memory)
         return {**numbers, **self.iterate.group_numbers}
 
+    def _before_step(self) -> None:
+        """Check that a step may be made now; called first in each step.
+
+        Raises:
+            ValueError: an option has changed on which it depends what is kept.
+        """
+        for group in self.param_groups:
+            if group["made_for"] != made_for(group):
+                check_change(group)
+
     def _take_writes(self) -> None:
         """Accept numbers that were put in the place of groups' rates, as a write to the rate."""
         for group in self.param_groups:
             if is_written(group):
-                lr, group["lr"] = group["lr"], group["scheduled_lr"]
-                self._own(group)
-                several = isinstance(lr, Tensor) and lr.dim() > 0
-                group["lr"].fill_(lr.as_subclass(Tensor) if several else float(lr))
+                accept_number(self, group, self._own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: plain tensors, as `state_dict` gives them."""
@@ -170,6 +199,7 @@ class StatefulOptimizer(Optimizer):
         """Restore a pickled, copied or loaded state, also one saved by torch's own class."""
         super().__setstate__(state)
         for group in self.param_groups:
+            group.pop("made_for", None)
             self._own(group)
             for p in group["params"]:
                 if p in self.state:

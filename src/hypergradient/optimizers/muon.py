@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, check_params
 from hypergradient.engine.types import Group, State
 from hypergradient.optimizers.adam import AdamW
 
@@ -193,6 +193,7 @@ class MuonHD(HypergradientOptimizer):
             super().add_param_group({**self._adamw_options(), **param_group})
             return
         params = param_group["params"]
+        check_params(params)
         given = [params] if isinstance(params, Tensor) else list(_iterable(params))
         matrices = [p for p in given if _parameter(p).dim() == MATRIX]
         others = [p for p in given if _parameter(p).dim() != MATRIX]

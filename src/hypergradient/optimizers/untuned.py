@@ -27,11 +27,12 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.adam_direction import AdamDirection
-from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas
+from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas, check_share
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.learning_rate import Rate, alpha_of, learned_rate, set_learned_rate
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.optimizer import HypergradientOptimizer
+from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.tensors import (
     HALF,
@@ -47,6 +48,8 @@ from hypergradient.optimizers.bases import BASES
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+BETAS = (0.93, 0.999)
+LEAST_B = 0.01  # of b: in float32, eval() and train() lose 1e-7 / b of the way from x to z
 LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
 
 
@@ -147,6 +150,7 @@ class Untuned(HypergradientOptimizer):
         True
     """
 
+    lr_is_factor = True
     iterate = Average()
     trace_memory = 0.98  # mu
     rule = "relative"
@@ -204,23 +208,23 @@ class Untuned(HypergradientOptimizer):
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
         if first is not None:
-            set_learned_rate(added, learned * added["initial_lr"])
+            set_learned_rate(added, learned * added["reference_lr"])
             added["training"] = first["training"]
             for name in self._group_numbers(added):
                 added[name].copy_(first[name])
-            added["largest_lr"].mul_(added["initial_lr"] / first["initial_lr"])
+            added["largest_lr"].mul_(added["reference_lr"] / first["reference_lr"])
 
     def _learned(self, group: Group) -> Number:
         """Return the learned rate of all groups, relative to the `lr` of each."""
-        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["initial_lr"]
+        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["reference_lr"]
         return learned
 
     def _check(self, group: Group) -> None:
-        super()._check(group)
-        if not float(group["lr"]) > 0:
+        if 0 in numbers("lr", group["lr"], "1.0"):
             raise ValueError(
                 f"lr={group['lr']!r} is not a finite number > 0: leave it out, 1.0 bounds nothing"
             )
+        super()._check(group)
         if group["granularity"] not in ("global", "group"):
             raise ValueError(
                 f"granularity={group['granularity']!r} does not go with Untuned: use 'global', "
@@ -229,22 +233,21 @@ class Untuned(HypergradientOptimizer):
         for name in ("differentiable", "maximize"):
             if group[name]:
                 raise ValueError(f"{name}=True does not go with Untuned: leave it out")
-        params = group["params"]
-        for given in [params] if isinstance(params, Tensor) else params:
-            p = given[1] if isinstance(given, tuple) else given
-            if not p.is_floating_point() or p.dtype.itemsize <= HALF:
-                raise ValueError(
-                    f"a parameter of {p.dtype}: its moves are too small for it, so keep parameters "
-                    "in torch.float32 and compute in less by torch.autocast"
-                )
-        b = group["interpolation"]
+        check_parameters(group["params"])
+        b, name = group["interpolation"], "interpolation"
         if b is None and "betas" in group:
             check_betas(group["betas"], 2)
-            b = group["betas"][0]
-        if b is not None and not 0 < b < 1:
-            raise ValueError(f"betas[0]={b!r} is not between 0 and 1, such as (0.93, 0.999)")
+            b, name = group["betas"][0], "betas[0]"
+        if b is not None:
+            check_share(name, b)
+            if b < LEAST_B:
+                raise ValueError(
+                    f"{name}={b!r} is less than {LEAST_B}: eval() divides by it, and would make "
+                    "rounding large; the usual value is 0.93"
+                )
 
     def _before_step(self) -> None:
+        super()._before_step()
         if not self.param_groups[0]["training"]:
             raise RuntimeError(
                 "step() after eval(): the parameters are the average, where no gradient belongs; "
@@ -278,7 +281,7 @@ class Untuned(HypergradientOptimizer):
         bound = torch.where(bound.isfinite(), bound, self.first_step * size)  # no gradient yet
         rate = bound.clamp(max=self.defaults["lr"]).clamp(min=LEAST)
         for group in self.param_groups:
-            set_learned_rate(group, rate * (group["initial_lr"] / self.defaults["lr"]))
+            set_learned_rate(group, rate * (group["reference_lr"] / self.defaults["lr"]))
             group["bounded"] = True
 
     # Between where gradients are taken and the average.
@@ -302,4 +305,26 @@ class Untuned(HypergradientOptimizer):
                     self.iterate.switch(p, self.state[p], group, training=training)
 
 
-BETAS = (0.93, 0.999)
+def check_parameters(params: Any) -> None:
+    """Check that `Untuned` can move parameters.
+
+    Raises:
+        ValueError: it cannot; names the dtype and the remedy.
+    """
+    for given in [params] if isinstance(params, Tensor) else params:
+        p = given[1] if isinstance(given, tuple) else given
+        if p.is_complex():
+            raise ValueError(
+                f"a parameter of {p.dtype}: Untuned trains real ones, so keep its real and "
+                "imaginary parts in one, torch.view_as_real(p)"
+            )
+        if not p.is_floating_point():
+            raise ValueError(
+                f"a parameter of {p.dtype} has no gradient: leave it out, as in "
+                "[p for p in model.parameters() if p.requires_grad]"
+            )
+        if p.dtype.itemsize <= HALF:
+            raise ValueError(
+                f"a parameter of {p.dtype}: its moves are too small for it, so keep parameters "
+                "in torch.float32 and compute in less by torch.autocast"
+            )

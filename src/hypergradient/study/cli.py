@@ -365,10 +365,19 @@ def show_beside_published(table: pl.DataFrame) -> None:
         print(line.format(**row))
 
 
+def skip_last_collection() -> None:
+    """Keep the interpreter, as it ends, from looking through all of torch for half a second.
+
+    With Triton loaded, which torch imports where it is installed, this would not do: what is then
+    never collected is reported on stderr as leaked by its bindings.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
+
+
 def main() -> None:
     """Run the command line; what the person can put right is said on stderr, with exit code 2."""
-    # Or the interpreter, as it ends, looks through all of torch for half a second.
-    atexit.register(gc.freeze)
+    atexit.register(skip_last_collection)
     try:
         app()
     except StudyError as error:

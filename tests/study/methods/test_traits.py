@@ -13,7 +13,8 @@ from hypergradient.study.methods.registry import METHODS, find_method
 from hypergradient.study.methods.traits import Traits, traits_of
 from hypergradient.study.report.page import write_report
 from hypergradient.study.results.collect import collect
-from hypergradient.study.results.pairs import complete, pair
+from hypergradient.study.results.pairs import complete, lines, pair
+from hypergradient.study.results.verdicts import verdicts
 from hypergradient.study.results.write import write_tables
 from hypergradient.study.run.store import Store
 from hypergradient.study.run.worker import work
@@ -52,10 +53,16 @@ def test_the_traits_of_the_methods(method):
         ("hypergradient:SGDHD", {"momentum": 0.9, "nesterov": True}, (True, "SGDN")),
         ("hypergradient:SGDHD", {"momentum": 0.9, "classical": True}, (True, "SGDM")),
         ("RMSprop", {"lr": 0.1}, (False, "RMSprop")),
+        ("Muon", {"lr": 0.1}, (False, "Muon")),
+        ("Adam", {"amsgrad": True}, (False, "AMSGrad")),
+        ("hypergradient:MuonHD", {}, (True, "Muon")),
+        ("hypergradient:Hypergradient", {"base": "lion"}, (True, "Lion")),
+        ("hypergradient:Untuned", {"base": "rmsprop"}, (True, "RMSprop")),
         ("hypergradient.study.methods.ablations:OneStep", {}, (True, "Adam")),
     ],
 )
 def test_hyperparameters_count(method, hyper, traits):
+    assert find_method(method).problem(hyper) is None
     assert find_method(method).traits(hyper) == Traits(*traits)
 
 
@@ -69,8 +76,17 @@ def test_anybody_s_own_optimizer():
     class Plain(torch.optim.RMSprop):
         base = "adam"
 
+    class Sign(hypergradient.Base):
+        def init(self, p):
+            return {}
+
+        def direction(self, g, p, state, group):
+            return g.sign()
+
     p = torch.zeros(1, requires_grad=True)
     assert traits_of(Mine([p], lr=0.1)) == Traits(adaptive=True, base="SGD")
+    signed = hypergradient.Hypergradient([p], base=Sign(), lr=0.1)
+    assert traits_of(signed) == Traits(adaptive=True, base="sign")
     assert traits_of(Tuner([p], {})) == Traits(adaptive=True, base="Tuner")
     assert traits_of(Plain([p], lr=0.1)) == Traits(adaptive=False, base="Adam")
 
@@ -120,6 +136,67 @@ def test_they_are_recorded_with_each_run_and_reach_every_figure(trained, tmp_pat
     page = write_report(study, runs, epochs, tmp_path / "page").read_text(encoding="utf-8")
     assert '"labels":["constant rate","adaptive rate"]' in page
     assert rate_labels(paired.filter(base="SGD")) == ("constant rate", "hypergradient descent")
+
+
+def test_each_adaptive_method_of_a_base_has_a_panel_of_its_own():
+    """With the base beside it; methods that are alone with their base need no name."""
+    runs = pl.DataFrame(
+        [
+            {"run_id": f"{method}{lr}{beta}", "task": "t", "method": method, "base": base}
+            | {"adaptive": method not in {"SGD", "Adam"}, "schedule": schedule, "lr": lr}
+            | {"hypergrad_lr": beta, "seed": 0, "status": "done"}
+            for method, base, schedule, betas in (
+                ("SGD", "SGD", "constant", [None]),
+                ("SGD-HD", "SGD", "hypergradient", [1.0, 2.0]),
+                ("Adam", "Adam", "constant", [None]),
+                ("Adam-HD", "Adam", "hypergradient", [1.0, 2.0]),
+                ("own.py:Mine", "Adam", "constant", [None]),
+            )
+            for lr in (0.1, 0.2)
+            for beta in betas
+        ]
+    )
+    panels = pair(runs).group_by("panel", maintain_order=True).agg("method")
+    assert dict(panels.iter_rows()) == {
+        "SGD, β = 1.0": ["SGD", "SGD", "SGD-HD", "SGD-HD"],
+        "SGD, β = 2.0": ["SGD", "SGD", "SGD-HD", "SGD-HD"],
+        "Adam, Adam-HD, β = 1.0": ["Adam", "Adam", "Adam-HD", "Adam-HD"],
+        "Adam, Adam-HD, β = 2.0": ["Adam", "Adam", "Adam-HD", "Adam-HD"],
+        "Adam, Mine": ["Adam", "Adam", "own.py:Mine", "own.py:Mine"],
+    }
+
+
+def of_bases(*methods):
+    """Two seeds of each (method, base, adaptive, schedule), with losses that tell them apart."""
+    rows = [
+        {"run_id": f"{method}{seed}", "task": "t", "method": method, "base": base, "lr": 0.1}
+        | {"adaptive": adaptive, "schedule": schedule, "seed": seed, "status": "done"}
+        | dict.fromkeys(("train_loss_final", "valid_loss_final"), (number + 1) * 1.001**seed)
+        for number, (method, base, adaptive, schedule) in enumerate(methods)
+        for seed in (0, 1)
+    ]
+    return pl.DataFrame(rows)
+
+
+def test_methods_of_one_base_are_never_one_line():
+    runs = of_bases(
+        ("Adam", "Adam", False, "constant"),
+        ("Schedule-Free", "Adam", False, "constant"),
+        ("SGD", "SGDM", False, "constant"),
+        ("Adam-HD", "Adam", True, "hypergradient"),
+        ("own.py:Mine", "Adam", True, "hypergradient"),
+    )
+    bases = dict(complete(runs).select("method", "base").iter_rows())
+    assert bases["Schedule-Free"] == "Schedule-Free (Adam)"
+    assert bases["Adam"] == bases["own.py:Mine"] == "Adam"
+    assert bases["SGD"] == "SGDM"  # alone with its base
+    assert complete(complete(runs)).equals(complete(runs))
+    named = lines(runs).group_by("base", "line").agg(pl.col("method").unique())
+    assert named["method"].list.len().to_list() == [1] * 5
+    compared = verdicts(lines(runs)).filter(metric="train_loss", rival="constant")
+    assert dict(compared.drop_nulls("ratio").select("base", "ratio").iter_rows()) == pytest.approx(
+        {"Adam, Adam-HD": 4.0, "Adam, Mine": 5.0}
+    )
 
 
 def test_results_of_earlier_versions_are_read(trained):

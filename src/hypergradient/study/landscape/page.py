@@ -6,25 +6,21 @@ shared with a study's report is taken from there: style, and how numbers are wri
 
 from __future__ import annotations
 
-import shlex
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from hypergradient.study.files import write_text
+from hypergradient.study.html import PAGE_STYLE, asset, command, environment, plotly
 from hypergradient.study.landscape import tabulate
 from hypergradient.study.landscape.figures import NAMES, heights
 from hypergradient.study.landscape.methods import METHODS
 from hypergradient.study.landscape.search import STAY, STEPS, TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import polars as pl
 
@@ -38,24 +34,18 @@ EARLY, LATE = 200, 300
 
 _DIGITS = 5  # of what is drawn; the CSV files hold all
 
-_PACKAGE = "hypergradient.study"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
     """Write folder/landscape.html and return its path."""
     summary = tabulate.summary(landscapes)
-    environment = Environment(
-        loader=PackageLoader(_PACKAGE, "landscape/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.6g}"
-    environment.filters["steps"] = lambda value: "–" if value is None else f"{value:,}"
-    templates = Path(__file__).parent / "templates"
-    html = environment.get_template("landscape.html").render(
+    filters: dict[str, Callable[..., str]] = {
+        "number": lambda value: "–" if value is None else f"{value:.6g}",
+        "steps": lambda value: "–" if value is None else f"{value:,}",
+    }
+    template = environment(_TEMPLATES, filters).get_template("landscape.html")
+    html = template.render(
         landscapes=[
             (landscape, summary.filter(function=landscape.function.title).to_dicts())
             for landscape in landscapes
@@ -68,12 +58,11 @@ def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
         stay=STAY,
         names=NAMES,
         page={"names": NAMES, "landscapes": [_landscape(one) for one in landscapes]},
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command(),
         surroundings=[(name, version(name)) for name in ("hypergradient", "torch")],
-        style=_markup(templates.parents[1] / "report" / "templates" / "report.css")
-        + _markup(templates / "landscape.css"),
-        script=_markup(templates / "landscape.js"),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
+        style=asset(PAGE_STYLE) + asset(_TEMPLATES / "landscape.css"),
+        script=asset(_TEMPLATES / "landscape.js"),
+        plotly=plotly(),
     )
     target = folder / "landscape.html"
     write_text(target, html)
@@ -154,7 +143,3 @@ def _descent(descent: Descent) -> dict[str, Any]:
 
 def _finite(values: list[float]) -> list[float | None]:
     return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values]
-
-
-def _markup(path: Path) -> Markup:
-    return Markup(path.read_text(encoding="utf-8"))  # noqa: S704  (our own file)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # torch's fastest kernels, which this package's optimizers choose by themselves.
 FUSED: Mapping[str, Any] = {"fused": True}
 
+PROBE = (1, 1)
+"""The shape of a parameter on which optimizers are tried: some, such as Muon, want matrices."""
+
 NESTEROV: Mapping[str, Any] = {"momentum": 0.9, "nesterov": True}
 
 
@@ -54,7 +57,7 @@ class Method:
 
         if self.known_traits is not None:
             return self.known_traits
-        return traits_of(self.build([torch.zeros(1, requires_grad=True)], hyper))
+        return traits_of(self.build([torch.zeros(PROBE, requires_grad=True)], hyper))
 
     @property
     def has_own_schedule(self) -> bool:
@@ -103,7 +106,7 @@ class Method:
         import torch  # noqa: PLC0415
 
         try:
-            self.build([torch.zeros(1, requires_grad=True)], {})
+            self.build([torch.zeros(PROBE, requires_grad=True)], {})
         except ModuleNotFoundError as error:
             return f"{error}: pip install 'hypergradient[bench]'"
         except Exception:  # noqa: BLE001  (``problem`` says what is wrong with options)
@@ -118,8 +121,8 @@ class Method:
             return f"no option {', '.join(unknown)}"
         if repeated := [key for key in hyper if key in self.fixed or key == "weight_decay"]:
             return f"{', '.join(repeated)} cannot be set in a grid: the method or study fixes it"
-        parameter = torch.zeros(1, requires_grad=True)
-        parameter.grad = torch.zeros(1)
+        parameter = torch.zeros(PROBE, requires_grad=True)
+        parameter.grad = torch.zeros(PROBE)
         try:
             optimizer = self.build([parameter], hyper)
             set_mode(optimizer, training=True)

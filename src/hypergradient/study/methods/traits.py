@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-SPELLED = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-"""Base optimizers as an option ``base`` spells them, and as methods are called."""
+SPELLED = {
+    name.lower(): name
+    for name in ("SGD", "Adam", "AdamW", "AMSGrad", "NAdam", "RMSprop", "Adagrad", "Lion", "Muon")
+}
+"""Base optimizers as an option ``base`` spells them, and as they are called in tables."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def adapts_its_rate(optimizer: Optimizer) -> bool:
 def base_of(optimizer: Optimizer) -> str:
     """Return the name of the base optimizer.
 
-    It is what the optimizer's own ``base`` says (``Untuned`` has such an option), else the class of
+    It is what the optimizer's own attribute or option ``base`` says, else the class of
     ``torch.optim`` that it derives from, else its own class.
     """
     declared: Any = getattr(optimizer, "base", optimizer.defaults.get("base"))
@@ -51,12 +54,11 @@ def base_of(optimizer: Optimizer) -> str:
         c.__name__ for c in type(optimizer).__mro__ if c.__module__.startswith("torch.optim")
     ]
     if declared is not None:
-        name = declared if isinstance(declared, str) else type(declared).__name__
-        name = SPELLED.get(name.lower(), name)
+        name = declared if isinstance(declared, str) else getattr(declared, "name", None)
+        name = SPELLED.get(str(name).lower(), name) if name else type(declared).__name__
     else:
         name = classes[0] if classes[0] != "Optimizer" else type(optimizer).__name__
-    if name == "SGD":
-        options = optimizer.param_groups[0]
-        if options.get("momentum", 0) != 0:
-            return "SGDN" if options.get("nesterov") else "SGDM"
-    return name
+    options = optimizer.param_groups[0]
+    if name == "SGD" and options.get("momentum", 0) != 0:
+        return "SGDN" if options.get("nesterov") else "SGDM"
+    return "AMSGrad" if name == "Adam" and options.get("amsgrad") else name

@@ -7,22 +7,19 @@ numbers are computed in `results`; `templates/scripts` draw them. What it can sh
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from base64 import b64encode
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from hypergradient.study.figures.schedules import COLOURS, LABELS, label_of
 from hypergradient.study.figures.style import rate_colours, rate_labels, save
 from hypergradient.study.figures.untuned import TITLES
 from hypergradient.study.files import write_text
+from hypergradient.study.html import PAGE_STYLE, asset, command, environment, plotly
 from hypergradient.study.report.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
 from hypergradient.study.report.headline import headline
 from hypergradient.study.results.convergence import measured
@@ -35,7 +32,7 @@ from hypergradient.study.results.untuned import MEASURES, PICTURED
 from hypergradient.study.results.verdicts import LEVEL, MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypergradient.study.declare.study import Study
 
@@ -76,7 +73,7 @@ def write_report(
         for stem, figure, table in GALLERY[name].draw(statistics):
             save(figure, table, folder / "figures", stem, note)
     html = (
-        _environment()
+        environment(_TEMPLATES, _filters())
         .get_template("report.html")
         .render(
             study=study,
@@ -101,11 +98,11 @@ def write_report(
             titles=TITLES,
             picture=lambda name: _picture(folder / "figures" / f"{name}.png"),
             surroundings=_surroundings(runs),
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            command=command(),
             page=_page(statistics, names) if set(names) - {"summary"} else None,
-            style=_asset("report.css"),
+            style=asset(PAGE_STYLE),
             script=_script(),
-            plotly=Markup(get_plotlyjs()),  # noqa: S704  (plotly's own script)
+            plotly=plotly(),
         )
     )
     target = folder / "report.html"
@@ -175,23 +172,15 @@ def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
     return page
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["steps"] = lambda count, limit: (
-        f">{limit:,.0f}" if count is None else f"{count:,.0f}"
-    )
-    environment.filters["schedule"] = label_of
-    environment.filters["symbol"] = symbol
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["number"] = _number
-    return environment
+def _filters() -> dict[str, Callable[..., str]]:
+    """Return the functions that the templates call."""
+    return {
+        "steps": lambda count, limit: f">{limit:,.0f}" if count is None else f"{count:,.0f}",
+        "schedule": label_of,
+        "symbol": symbol,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "number": _number,
+    }
 
 
 def _number(value: object, digits: int = 3) -> str:
@@ -207,9 +196,5 @@ def _picture(path: Path) -> str:
 
 def _script() -> Markup:
     """Return the page's scripts as one, in a scope of its own."""
-    parts = [_asset(f"scripts/{name}.js") for name in _SCRIPTS]
+    parts = [asset(_TEMPLATES / "scripts" / f"{name}.js") for name in _SCRIPTS]
     return Markup("\n").join([Markup('(() => {\n"use strict";'), *parts, Markup("})();")])
-
-
-def _asset(name: str) -> Markup:
-    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704  (our own file)

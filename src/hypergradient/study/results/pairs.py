@@ -55,7 +55,8 @@ def complete(runs: pl.DataFrame) -> pl.DataFrame:
         `runs`, without those that failed by an error (and not by divergence), and with all of
         `base`, `adaptive`, `schedule`, `scale`, `steps_to_target`, `max_steps` and `censored`; the
         last four are null where the study does not have them. The schedule of a method that adapts
-        its rate is `ADAPTIVE`, unless it is `HYPERGRADIENT`.
+        its rate is `ADAPTIVE`, unless it is `HYPERGRADIENT`. Where several methods with the same
+        base do not adapt their rate, only the one that has the base's name keeps that base.
     """
     columns = _RECORDED | _OPTIONAL
     absent = {name: dtype for name, dtype in columns.items() if name not in runs.columns}
@@ -65,44 +66,54 @@ def complete(runs: pl.DataFrame) -> pl.DataFrame:
     adaptive = pl.coalesce("adaptive", suffixed | (pl.col("schedule") == HYPERGRADIENT), suffixed)
     by_name = pl.when(suffixed).then(pl.lit(HYPERGRADIENT)).otherwise(pl.lit(CONSTANT))
     schedule = pl.coalesce("schedule", by_name)
-    return runs.filter(pl.col("status") != "failed").with_columns(
+    told = runs.filter(pl.col("status") != "failed").with_columns(
         base=pl.coalesce("base", pl.col("method").str.strip_suffix(_SUFFIX)),
         adaptive=adaptive,
         schedule=pl.when(adaptive & (schedule != HYPERGRADIENT))
         .then(pl.lit(ADAPTIVE))
         .otherwise(schedule),
     )
+    steady = pl.col("method").filter(~pl.col("adaptive"))
+    other = ~pl.col("adaptive") & (pl.col("method") != pl.col("base"))
+    own_base = pl.concat_str(short_method(), pl.lit(" ("), "base", pl.lit(")"))
+    several = steady.n_unique().over("base") > 1
+    return told.with_columns(base=pl.when(other & several).then(own_base).otherwise("base"))
 
 
 def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame:
     """Put every run beside its rivals: a base optimizer and the methods that adapt its rate.
 
-    Where an adaptive method was run with several settings (say of beta), each setting gets a panel
-    of its own, and the runs of the base optimizer are repeated in each of them. Runs that failed,
-    and those whose rate follows a schedule that was fixed in advance, are left out.
+    Where a base has several adaptive methods, or one was run with several settings (say of beta),
+    each gets a panel of its own, and the runs of the base optimizer are repeated in each of them.
+    Runs that failed, and those whose rate follows a schedule that was fixed in advance, are left
+    out.
 
     Args:
         runs: One row a run.
         axes: Hyperparameters that are read off a panel's axes and so do not make another panel.
 
     Returns:
-        `runs` as `complete` returns them with `panel` (the base, and the settings if there are
-        several), in the order to show them.
+        `runs` as `complete` returns them with `panel` (the base, and the method and the settings if
+        there are several), in the order to show them.
     """
     runs = complete(runs).filter(pl.col("schedule").is_in(WITHOUT_PLAN))
     settings = [name for name in varying(runs) if name not in axes]
-    steady, adaptive = runs.filter(~pl.col("adaptive")), runs.filter("adaptive")
-    own = [name for name in settings if steady[name].is_null().all()]  # only its version has them
-    rivals = adaptive.select("task", "base", *settings).unique()
-    if own:
-        shared = ["task", "base", *(name for name in settings if name not in own)]
-        steady = steady.drop(own).join(rivals, on=shared, how="left", nulls_equal=True)
-    paired = pl.concat([steady.select(runs.columns), adaptive])
+    several = pl.col("method").n_unique().over("task", "base") > 1
+    steady = runs.filter(~pl.col("adaptive"))
+    adaptive = runs.filter("adaptive").with_columns(_rival=pl.when(several).then(short_method()))
+    own = [name for name in settings if steady[name].is_null().all()]  # the base does not have them
+    rivals = adaptive.select("task", "base", "_rival", *settings).unique()
+    shared = ["task", "base", *(name for name in settings if name not in own)]
+    steady = steady.drop(own).join(rivals, on=shared, how="left", nulls_equal=True)
+    paired = pl.concat([steady.select(adaptive.columns), adaptive])
 
     parts = [pl.concat_str(pl.lit(f", {symbol(name)} = "), pl.col(name)) for name in settings]
-    return paired.with_columns(
-        panel=pl.concat_str("base", *parts, ignore_nulls=True) if parts else pl.col("base")
-    ).sort("task", rank_of_base(), "base", *settings, "adaptive", "lr", "seed")
+    method = pl.concat_str(pl.lit(", "), "_rival")
+    return (
+        paired.with_columns(panel=pl.concat_str("base", method, *parts, ignore_nulls=True))
+        .sort("task", rank_of_base(), "base", "_rival", *settings, "adaptive", "lr", "seed")
+        .drop("_rival")
+    )
 
 
 def lines(runs: pl.DataFrame) -> pl.DataFrame:
@@ -131,9 +142,19 @@ def lines(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def rival() -> pl.Expr:
-    """Return what a run's rate is called beside others: its schedule, or the method that adapts."""
-    method = pl.col("method").str.split(":").list.last()
-    return pl.when(pl.col("schedule") == ADAPTIVE).then(method).otherwise("schedule")
+    """Return what to call a run beside others of its base.
+
+    It is the schedule, or the method where that adapts its rate: always if its schedule is
+    `ADAPTIVE`, and if the base has several methods whose schedule is `HYPERGRADIENT`.
+    """
+    several = pl.col("method").n_unique().over("task", "base", "schedule") > 1
+    named = (pl.col("schedule") == ADAPTIVE) | (several & (pl.col("schedule") == HYPERGRADIENT))
+    return pl.when(named).then(short_method()).otherwise("schedule")
+
+
+def short_method() -> pl.Expr:
+    """Return a method's name without the module or file of a reference."""
+    return pl.col("method").str.split(":").list.last()
 
 
 def hyperparameters(runs: pl.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from hypergradient.study.results.intervals import half_width
-from hypergradient.study.results.pairs import CONSTANT, complete, varying
+from hypergradient.study.results.pairs import CONSTANT, complete, short_method, varying
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -85,14 +85,13 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     rivals = {base: rival_of(base, bases) for base in runs["base"].unique()}
     varied = [name for name in varying(runs) if name != "lr"]
     settings = [pl.concat_str(pl.lit(f", {name} = "), pl.col(name)) for name in varied]
-    short = pl.col("method").str.split(":").list.last()
     schedule = pl.when(tuned).then(pl.concat_str(pl.lit(", "), "schedule"))
     trained = epochs.filter(pl.col("epoch") > 0).group_by("run_id")
     first = epochs.filter(pl.col("epoch") == 0).select("run_id", first="train_loss")
     table = (
         runs.with_columns(
             base=pl.col("base").replace_strict(rivals, return_dtype=pl.String),
-            line=pl.concat_str(short, schedule, *settings, ignore_nulls=True),
+            line=pl.concat_str(short_method(), schedule, *settings, ignore_nulls=True),
             start="lr",
             tuned=tuned,
         )

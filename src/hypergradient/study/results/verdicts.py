@@ -49,11 +49,16 @@ def verdicts(best: pl.DataFrame) -> pl.DataFrame:
             pl.col("metric").str.strip_suffix("_final"), pl.col("value").clip(SMALLEST).log10()
         )
     )
-    adaptive = finals.filter(schedule=HYPERGRADIENT).drop("schedule", "rival")
+    adaptive = finals.filter(schedule=HYPERGRADIENT).drop("schedule")
     rivals = finals.filter(pl.col("schedule") != HYPERGRADIENT)
+    # Where a base has several methods of hypergradient descent, each is compared on its own.
+    named = pl.when(pl.col("rival_hd") != HYPERGRADIENT).then("rival_hd")
     pairs = rivals.join(
         adaptive, on=["task", "base", "metric", "seed"], suffix="_hd", maintain_order="left"
-    ).with_columns(difference=pl.col("value_hd") - pl.col("value"))
+    ).with_columns(
+        difference=pl.col("value_hd") - pl.col("value"),
+        base=pl.concat_str("base", pl.concat_str(pl.lit(", "), named), ignore_nulls=True),
+    )
     keys = ("task", "base", "metric", "rival")
     rows = [
         dict(zip(keys, part.select(keys).row(0), strict=True))

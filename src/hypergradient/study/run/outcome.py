@@ -6,8 +6,6 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hypergradient.study.methods.registry import find_method
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,20 +13,17 @@ if TYPE_CHECKING:
     from hypergradient.study.run.claim import Json
 
 
-def outcome(
-    run: Run, records: Sequence[Json], wall_seconds: float, engine: str, found: Json
-) -> Json:
+def outcome(run: Run, records: Sequence[Json], wall_seconds: float, kind: str, found: Json) -> Json:
     """Return what ``status.json`` says of a run that has been trained to its end.
 
     Args:
         run: The run.
         records: Its epochs.
         wall_seconds: The time that it took.
-        engine: How it was trained, "stacked" or "one by one".
+        kind: How it was trained, "stacked" or "one by one"; the column is called ``engine``.
         found: What else is known of it, by the names of the columns.
     """
     last = records[-1]
-    traits = find_method(run.method).traits(run.hyper)
     diverged = last["diverged_at_step"] is not None
     return {
         "state": "diverged" if diverged else "done",
@@ -36,12 +31,10 @@ def outcome(
         "steps_to_target": last["target_step"],
         "records": len(records),
         "wall_seconds": wall_seconds,
-        "base": traits.base,
-        "adaptive": traits.adaptive,
         **found,
         "torch": version("torch"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": run.threads,
-        "engine": engine,
+        "engine": kind,
     }

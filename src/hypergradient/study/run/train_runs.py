@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.study.declare.run import Run
-    from hypergradient.study.run.claim import Claim, Json
+    from hypergradient.study.run.claim import Claim
     from hypergradient.study.train.records import EpochRecord, State
     from hypergradient.study.train.session import Session
 
@@ -80,11 +80,18 @@ class ClaimedRun:
         write_checkpoint(self.claim.checkpoint, {"records": self.records, "training": state})
         self.claim.got_further()
 
-    def finish(self, engine: str, found: Json) -> None:
+    def finish(self, session: Session, constant_loss: float) -> None:
         """Declare the run finished; its time is what its own epochs took."""
         self.files.close()
         seconds = sum(record["seconds"] for record in self.records)
-        self.claim.finish(outcome(self.run, self.records, seconds, engine, found))
+        traits = session.traits(self.run)
+        found = {
+            "base": traits.base,
+            "adaptive": traits.adaptive,
+            "init_hash": session.init_hash,
+            "constant_loss": constant_loss,
+        }
+        self.claim.finish(outcome(self.run, self.records, seconds, session.kind, found))
 
 
 def train_runs(
@@ -123,14 +130,13 @@ def train_group(
         states = [claimed.saved for claimed in members.values() if claimed.saved is not None]
         session = start_session([claimed.run for claimed in members.values()], data, states)
         baseline = constant_loss(group[0].run, data)
-        found = {"init_hash": session.init_hash, "constant_loss": baseline}
         for run, record, last in session.train(BetweenSteps(members, checkpoint_seconds)):
             claimed = members[run.id]
             if not claimed.failed:
                 with claimed.on_its_own():
                     claimed.write_record(record)
                     if last:
-                        claimed.finish(session.engine, found)
+                        claimed.finish(session, baseline)
             if all(each.failed for each in members.values()):
                 return
             leave_if_alone()

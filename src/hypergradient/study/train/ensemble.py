@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hypergradient.study.methods.registry import find_method
 from hypergradient.study.train.evaluate import first_not_finite
 from hypergradient.study.train.groups import STACKED, ensemble_spec
 from hypergradient.study.train.initial import initial_model, weights_hash
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from hypergradient.study.declare.run import Run
+    from hypergradient.study.methods.traits import Traits
     from hypergradient.study.tasks.data.base import Data
 
 CHUNK = 500
@@ -49,7 +51,7 @@ class Ensemble(Session):
         saved: What ``states`` gave of each run in earlier processes, all at the same step.
     """
 
-    engine = STACKED
+    kind = STACKED
 
     def __init__(self, runs: Sequence[Run], data: Data, saved: Sequence[State] = ()) -> None:
         super().__init__(runs, data)
@@ -103,6 +105,10 @@ class Ensemble(Session):
             run.id: place | {"members": pick(members, slice(i, i + 1))}
             for i, run in enumerate(self.runs)
         }
+
+    def traits(self, run: Run) -> Traits:
+        """Return what a member's own optimizer is; the ensemble's is another one."""
+        return find_method(run.method).traits(run.hyper)
 
     def keep(self, runs: Sequence[Run]) -> None:
         """Go on with some of the members: the others leave."""

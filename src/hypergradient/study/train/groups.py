@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
 
 STACKED, ONE_BY_ONE = "stacked", "one by one"
-"""How a run was trained, as the column ``engine`` says: in an ensemble, or alone."""
+"""How a run was trained, in an ensemble or alone, as the column ``engine`` of results says."""
 
 MOST = 48
 """The most members of an ensemble: a larger one gains little and leaves other workers idle."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hypergradient.study.declare.run import Run
+    from hypergradient.study.methods.traits import Traits
     from hypergradient.study.tasks.data.base import Data
     from hypergradient.study.train.records import RunRecord, State
 
@@ -31,12 +32,12 @@ class Session(EpochBatches, ABC):
         data: The task's data, of which the runs use their subset.
 
     Attributes:
-        engine: How the runs are trained, as their status on disk says.
+        kind: How the runs are trained, "stacked" or "one by one", as their status says.
         runs: The runs that are still trained. A run leaves when it ends.
         init_hash: The hash of the weights before training, the same for all runs.
     """
 
-    engine: ClassVar[str]
+    kind: ClassVar[str]
     init_hash: str
 
     def __init__(self, runs: Sequence[Run], data: Data) -> None:
@@ -62,6 +63,10 @@ class Session(EpochBatches, ABC):
 
         A new session of the same runs takes it as ``saved`` and goes on with the same numbers.
         """
+
+    @abstractmethod
+    def traits(self, run: Run) -> Traits:
+        """Return what the optimizer of one of the runs is, for the run's status."""
 
     @abstractmethod
     def make_step(self) -> None:

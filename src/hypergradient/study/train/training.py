@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from hypergradient.study.methods.modes import has_modes, set_mode, step_function
 from hypergradient.study.methods.registry import find_method
 from hypergradient.study.methods.schedules import SCHEDULES
+from hypergradient.study.methods.traits import Traits, traits_of
 from hypergradient.study.tasks.losses import LOSSES
 from hypergradient.study.train.evaluate import evaluate, first_not_finite
 from hypergradient.study.train.groups import ONE_BY_ONE
@@ -55,7 +56,7 @@ class Training(Session):
         saved: What ``state`` gave in an earlier process. The run goes on from there.
     """
 
-    engine = ONE_BY_ONE
+    kind = ONE_BY_ONE
 
     def __init__(
         self, run: Run, model: nn.Module, data: Data, *, saved: State | None = None
@@ -96,6 +97,10 @@ class Training(Session):
     def states(self) -> dict[str, State]:
         """Return a snapshot of the run by its id."""
         return {self.run.id: self.state()}
+
+    def traits(self, run: Run) -> Traits:
+        """Return what the optimizer that trains the run is."""
+        return find_method(run.method).known_traits or traits_of(self.optimizer)
 
     def _schedule(self) -> LambdaLR | None:
         if (factor := SCHEDULES[self.run.schedule]) is None:

@@ -1,0 +1,55 @@
+"""What the pages share: the report and the landscape lab's page open without a network.
+
+A page holds everything that it needs: style, scripts and plotly's own script.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PAGE_STYLE = Path(__file__).parent / "report" / "templates" / "report.css"
+"""The style of all pages."""
+
+
+def environment(templates: Path, filters: Mapping[str, Callable[..., str]]) -> Environment:
+    """Return an environment for a folder of templates, which escapes all that it is given.
+
+    Args:
+        templates: The folder.
+        filters: Functions that templates call by these names.
+    """
+    made = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    made.filters |= filters
+    return made
+
+
+def asset(path: Path) -> Markup:
+    """Return one of the package's own files as a part of a page, not escaped."""
+    return Markup(path.read_text(encoding="utf-8"))  # noqa: S704  (our own file)
+
+
+def plotly() -> Markup:
+    """Return plotly's script."""
+    return Markup(get_plotlyjs())  # noqa: S704  (plotly's own script)
+
+
+def command() -> str:
+    """Return the command that is running, as a person typed it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
