@@ -155,6 +155,10 @@ class KernelBase(Base):
         """Make the state of a parameter where it depends on options of its group."""
         return self.init(p)
 
+    def goes_plainly(self, group: Group) -> bool:
+        """Return whether no faster way makes the step that a group asks for, but `direction`."""
+        return False
+
     def direction_state(self, group: Group) -> tuple[str, ...]:
         """Return the names of the state tensors from which u_{t-1} is computed."""
         raise NotImplementedError

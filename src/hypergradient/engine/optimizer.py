@@ -18,7 +18,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from hypergradient.engine.base import KernelBase, stored_direction
+from hypergradient.engine.base import Base, KernelBase, stored_direction
 from hypergradient.engine.gpu.lane import DeviceStep
 from hypergradient.engine.hypergradients import accumulate, apply_rule
 from hypergradient.engine.inner_products import InnerProducts
@@ -198,7 +198,8 @@ class HypergradientOptimizer(StatefulOptimizer):
         if group["product"] == "gradient":
             kept = (1.0, 0.0)
         elif isinstance(base, KernelBase):
-            update = base.state_update(group, key) if self._may_advance(group, p) else None
+            if self._may_advance(group, p) and (self.trace_memory or not base.goes_plainly(group)):
+                update = base.state_update(group, key)
             if not self.trace_memory:
                 direction = base.last_direction(group, key)
                 kept = base.direction_coefficients(group)
@@ -226,9 +227,11 @@ class HypergradientOptimizer(StatefulOptimizer):
         """Refuse what torch's own class refuses, before anything is written."""
         base = self.base_of(group)
         if grad.is_sparse and not base.takes_sparse:
-            name = type(base).__name__
-            raise RuntimeError(
-                f"{name} does not support sparse gradients, please consider SparseAdam instead"
+            kinds = [kind for kind in type(base).__mro__ if issubclass(kind, Base)]
+            first = next(kind for kind in reversed(kinds) if kind not in (Base, KernelBase))
+            raise RuntimeError(  # in torch's words, which call AdamW an Adam
+                f"{first.__name__} does not support sparse gradients, please consider "
+                "SparseAdam instead"
             )
         if group.get("fused") and not has_fused(p):
             raise RuntimeError(
@@ -301,8 +304,9 @@ class HypergradientOptimizer(StatefulOptimizer):
 
     def _is_for_kernels(self, rule: UpdateRule) -> bool:
         """Whether torch's kernel makes the whole move theta -= alpha u_t."""
-        plain = type(self._iterate_of(rule)) is LastIterate
-        return isinstance(rule.base, KernelBase) and plain and not self.trace_memory
+        if self._is_plain(rule):
+            return False
+        return type(self._iterate_of(rule)) is LastIterate and not self.trace_memory
 
     def _direction(self, rule: UpdateRule, each: ParamStep) -> Tensor:
         """Advance the state of a parameter, and return u_t."""
@@ -326,6 +330,10 @@ class HypergradientOptimizer(StatefulOptimizer):
         p, alpha = each.p, self.rate(rule.group, each.p)
         return self._iterate_of(rule).move(p, alpha, u, each.state, rule.group, rule.numbers)
 
+    def _is_plain(self, rule: UpdateRule) -> bool:
+        """Whether u_t is known by the base's `direction` alone."""
+        return not isinstance(rule.base, KernelBase) or rule.base.goes_plainly(rule.group)
+
     def _iterate_of(self, rule: UpdateRule) -> LastIterate:
         own = rule.base.iterate(rule.group) if isinstance(rule.base, KernelBase) else None
         return own or self.iterate
@@ -340,7 +348,7 @@ class HypergradientOptimizer(StatefulOptimizer):
         """
         if self.trace_memory:
             each.memory[0].add_(moved).mul_(self.trace_memory)
-        elif rule.group["product"] == "direction" and not isinstance(rule.base, KernelBase):
+        elif rule.group["product"] == "direction" and self._is_plain(rule):
             each.memory[0].copy_(moved)
         # else the base computes u_t from its own state, or `accumulate` has kept it
 
