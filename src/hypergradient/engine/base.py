@@ -4,6 +4,7 @@
 keep their speed; each hook has `direction` as its reference, and the tests hold it to that.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,6 +42,7 @@ class Base:
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
+    largest: ClassVar[float] = math.inf  # |u_t| that `direction` lets through, for the C pass
     takes_sparse: ClassVar[bool] = False  # whether `direction` takes sparse gradients
 
     @property

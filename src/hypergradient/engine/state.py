@@ -66,8 +66,8 @@ class StatefulOptimizer(Optimizer):
         known_bases: the bases that can be named.
         bases: those that this optimizer uses, by name.
         iterate: where a step takes the parameters.
-        trace_memory: mu of trace_t = mu (trace_{t-1} + u_t); 0 for the last step alone, trace_t =
-            u_t, and then no tensor is kept for it where the base can recompute u_t.
+        has_trace: whether the iterate is an `Average` whose moves a trace remembers. Without one
+            trace_t = u_t, and no tensor is kept for it where the base can recompute u_t.
     """
 
     adaptive: ClassVar[bool] = True
@@ -75,7 +75,7 @@ class StatefulOptimizer(Optimizer):
     more_options: ClassVar[tuple[str, ...]] = ("lr",)
     known_bases: Mapping[str, Base] = MappingProxyType({})
     iterate: LastIterate | Average = LastIterate()
-    trace_memory: float = 0.0
+    has_trace: bool = False
     process_group: "ProcessGroup | None" = None
 
     def __init__(
@@ -271,7 +271,7 @@ class StatefulOptimizer(Optimizer):
 
     def memory_names(self, group: Group) -> tuple[str, ...]:
         """Return the names of the states from which u_{t-1}, or its trace, is computed."""
-        if self.trace_memory:
+        if self.has_trace:
             return ("direction_trace",)
         base = self.base_of(group)
         own = base.direction_state(group) if isinstance(base, KernelBase) else ("direction",)

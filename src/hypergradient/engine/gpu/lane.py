@@ -5,6 +5,7 @@ it takes are in no batch. It moves the rates that nothing else shares and whose 
 know; for other rates it adds its sums to the engine's `InnerProducts`.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,13 +65,10 @@ class DeviceStep:
         optimizer: whose step it is.
         device: where it takes parameters.
         average: whether the iterate is an `Average`, with a trace.
-        trace_memory: mu of the trace.
     """
 
-    def __init__(
-        self, optimizer: "Optimizer", device: torch.device, *, average: bool, trace_memory: float
-    ) -> None:
-        self._device, self._average, self._trace_memory = device, average, trace_memory
+    def __init__(self, optimizer: "Optimizer", device: torch.device, *, average: bool) -> None:
+        self._device, self._average = device, average
         self._groups = optimizer.param_groups
         kept = OF_OPTIMIZERS.setdefault(optimizer, {})
         if device not in kept:
@@ -84,17 +82,15 @@ class DeviceStep:
         self._scalars: list[Tensor] = []  # rows for `AverageKernels.descend`
 
     @classmethod
-    def of(
-        cls, optimizer: "Optimizer", iterate: LastIterate, trace_memory: float
-    ) -> "DeviceStep | None":
+    def of(cls, optimizer: "Optimizer", iterate: LastIterate) -> "DeviceStep | None":
         """Return the part of a step for kernels; None if no kernel can be of use."""
-        average = type(iterate) is Average and trace_memory > 0
-        if not average and (type(iterate) is not LastIterate or trace_memory):
+        average = type(iterate) is Average
+        if not average and type(iterate) is not LastIterate:
             return None
         for group in optimizer.param_groups:
             first = group["params"][0] if group["params"] else None
             if first is not None and devices.usable(first.device):
-                return cls(optimizer, first.device, average=average, trace_memory=trace_memory)
+                return cls(optimizer, first.device, average=average)
         return None
 
     def take(
@@ -208,7 +204,8 @@ class DeviceStep:
         left = {name: pool for name, pool in self._pools.items() if pool.key is not None}
         if not left.keys() - moved:
             return
-        norms = any(RULES[group["rule"]].form == "cosine" for group in self._groups)
+        cosines = (RULES[group["rule"]].form == "cosine" for group in self._groups)
+        norms = self._average or any(cosines)
         kernels, sums = self._kernels, self._kernels.sums()
         for name, count, row in zip(kernels.pools, kernels.counts, sums.unbind(), strict=True):
             if name in left and name not in moved:
@@ -252,11 +249,12 @@ class DeviceStep:
         if self._average:
             if update.first != (1.0, 0.0, 0.0) or l2 or group["maximize"] or numbers is None:
                 return None
-            row = alpha_of(group), numbers.learned, numbers.c, self._trace_memory
+            row = alpha_of(group), numbers.learned, numbers.c, numbers.mu
             self._scalars += [self._scalar(number) for number in row]
             beta2, eps = (update.second[1], group["eps"]) if adam else (None, 0.0)
             at = len(self._scalars) // len(row) - 1
-            return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled)
+            largest = base.largest if isinstance(base, KernelBase) else math.inf
+            return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled, largest)
         rate = _rate_recipe(group)
         if (decoupled and not adam) or (group["granularity"] == "element" and rate is None):
             return None
