@@ -20,7 +20,7 @@ The first three lines are the schedule-free method of Defazio et al. (2024, eq. 
 """
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ from hypergradient.optimizers.bases import BASES
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+BaseWithoutRate = Literal["adam", "sgd", "rmsprop", "adagrad", "lion", "muon"]
 BETAS = (0.9, 0.999)
 LEAST_B = 0.01  # of b: in float32, eval() and train() lose 1e-7 / b of the way from x to z
 LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
@@ -175,7 +176,7 @@ class Untuned(HypergradientOptimizer):
         eps: float | None = None,
         weight_decay: float = 0.0,
         *,
-        base: Base | str = "adam",
+        base: Base | BaseWithoutRate = "adam",
         interpolation: float | None = None,
         process_group: "ProcessGroup | None" = None,
         **options: Any,
