@@ -19,16 +19,48 @@ from typing import Any
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
 
+ONE_THREAD = ctypes.c_void_p(None)
+
 log = logging.getLogger(__name__)
 
 
-@cache
+class _Forks:
+    """Whether this process was forked from one that had threads."""
+
+    def __init__(self) -> None:
+        self.lost_threads = False
+        self._had_threads = False
+
+    def before(self) -> None:
+        try:
+            self._had_threads = len(list(Path("/proc/self/task").iterdir())) > 1
+        except OSError:
+            self._had_threads = True
+
+    def after_in_child(self) -> None:
+        self.lost_threads = self.lost_threads or self._had_threads
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forks.before, after_in_child=_forks.after_in_child)
+
+
 def threads() -> ctypes.c_void_p:
-    """Return the function that sets torch's own threads to work, or null for one thread."""
+    """Return the function that sets torch's own threads to work, or null for one thread.
+
+    A process that was forked from one with threads has none of these, and OpenMP waits for them
+    for ever; so there it is one thread.
+    """
+    return ONE_THREAD if _forks.lost_threads else _openmp()
+
+
+@cache
+def _openmp() -> ctypes.c_void_p:
     try:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
     except (AttributeError, OSError, TypeError):
-        return ctypes.c_void_p(None)
+        return ONE_THREAD
 
 
 @cache

@@ -88,10 +88,18 @@ class HypergradientOptimizer(StatefulOptimizer):
                 self._remember(rule, each, moved)  # trace_t = mu (trace_{t-1} + u_t)
             if not self.iterate.rate_first:
                 self._apply_rules(products)
+        self._remember_options()
         return loss
 
     def _before_step(self) -> None:
         """Check that a step may be made now; called first in each step."""
+
+    def _remember_options(self) -> None:
+        """Keep the options of u_t that a scheduler may change before the next step."""
+        for group in self.param_groups:
+            for name in getattr(self.bases[group["base"]], "remembers", ()):
+                if group[f"last_{name}"] != group[name]:
+                    group[f"last_{name}"] = group[name]
 
     # Which parameters move, and by what.
 

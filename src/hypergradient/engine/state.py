@@ -123,6 +123,9 @@ class StatefulOptimizer(Optimizer):
         if name != self.defaults["base"]:
             param_group = {**self.bases[name].defaults, **param_group}
         param_group["base"] = name
+        params = param_group.get("params")
+        if params is not None and not isinstance(params, Tensor | set):  # torch refuses sets
+            param_group["params"] = list(params)  # a generator can be walked only once
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
@@ -142,6 +145,8 @@ class StatefulOptimizer(Optimizer):
             group.setdefault(name, default)
         if group["granularity"] == "member":
             check_members(group)
+        for name in getattr(self.base_of(group), "remembers", ()):
+            group.setdefault(f"last_{name}", group[name])
         Rate.install(self, group)
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
