@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base, KernelBase
 from hypergradient.engine.dtensors import check_process_group, local_part
+from hypergradient.engine.foreign_states import adapted
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
@@ -188,7 +189,14 @@ class StatefulOptimizer(Optimizer):
         return {**state, "param_groups": plain_groups(state["param_groups"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, as in `torch.optim.Optimizer`."""
+        """Load what `state_dict` returned, as in `torch.optim.Optimizer`.
+
+        The states of torch's own class are taken too, and by an average those of Adam and AdamW.
+
+        Raises:
+            ValueError: another optimizer saved it; nothing has been loaded then.
+        """
+        state_dict = adapted(self, state_dict)
         super().load_state_dict(state_dict)
         indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
