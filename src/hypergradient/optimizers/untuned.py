@@ -126,7 +126,8 @@ class Untuned(HypergradientOptimizer):
         process_group: as in `Hypergradient`.
         options: the base's own options.
 
-    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor.
+    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor. The first rate follows
+    from the first gradient; before that it reads 1e-30.
 
     Raises:
         ValueError: at construction, for an option out of its range.
@@ -207,7 +208,9 @@ class Untuned(HypergradientOptimizer):
             without = added["base"] in ("adam", "sgd")  # no momentum of its own
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
-        if first is not None:
+        if first is None:
+            set_learned_rate(added, LEAST * added["initial_lr"])  # a gradient tells the first rate
+        else:
             set_learned_rate(added, learned * added["initial_lr"])
             added["training"] = first["training"]
             for name in self._group_numbers(added):
