@@ -15,6 +15,7 @@ from hypergradient.engine.dtensors import check_process_group, local_part
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
+    accept_number,
     alpha_of,
     is_written,
     plain_groups,
@@ -63,18 +64,21 @@ class StatefulOptimizer(Optimizer):
 
     Attributes:
         adaptive: that its learning rate moves by itself, for whoever compares optimizers.
+        lr_is_factor: that `lr` is a factor on a rate that the optimizer finds by itself, so that a
+            number put into `group["lr"]` is a schedule's.
         known_bases: the bases that can be named.
         bases: those that this optimizer uses, by name.
         iterate: where a step takes the parameters.
-        trace_memory: mu of trace_t = mu (trace_{t-1} + u_t); 0 for the last step alone, trace_t =
-            u_t, and then no tensor is kept for it where the base can recompute u_t.
+        has_trace: whether the iterate is an `Average` whose moves a trace remembers. Without one
+            trace_t = u_t, and no tensor is kept for it where the base can recompute u_t.
     """
 
     adaptive: ClassVar[bool] = True
+    lr_is_factor: ClassVar[bool] = False
     more_options: ClassVar[tuple[str, ...]] = ("lr",)
     known_bases: Mapping[str, Base] = MappingProxyType({})
     iterate: LastIterate | Average = LastIterate()
-    trace_memory: float = 0.0
+    has_trace: bool = False
     process_group: "ProcessGroup | None" = None
 
     def __init__(
@@ -187,10 +191,7 @@ class StatefulOptimizer(Optimizer):
         """Accept numbers that were put in the place of groups' rates, as a write to the rate."""
         for group in self.param_groups:
             if is_written(group):
-                lr, group["lr"] = group["lr"], group["scheduled_lr"]
-                self._own(group)
-                several = isinstance(lr, Tensor) and lr.dim() > 0
-                group["lr"].fill_(lr.as_subclass(Tensor) if several else float(lr))
+                accept_number(self, group, self._own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: plain tensors, as `state_dict` gives them."""
@@ -275,7 +276,7 @@ class StatefulOptimizer(Optimizer):
 
     def memory_names(self, group: Group) -> tuple[str, ...]:
         """Return the names of the states from which u_{t-1}, or its trace, is computed."""
-        if self.trace_memory:
+        if self.has_trace:
             return ("direction_trace",)
         base = self.base_of(group)
         own = base.direction_state(group) if isinstance(base, KernelBase) else ("direction",)

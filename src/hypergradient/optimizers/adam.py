@@ -92,8 +92,10 @@ class Adam(KernelBase):
         beta1, beta2 = group["betas"]
         t = step + (step == 0)
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        decays = group["decoupled_weight_decay"]
-        decay = group["weight_decay"] * (step > 0) if decays else 0.0
+        decay = group["weight_decay"]
+        # a decay of 0 must not meet an infinite theta
+        decays = group["decoupled_weight_decay"] and (isinstance(decay, Tensor) or decay != 0)
+        decay = decay * (step > 0) if decays else 0.0
         return AdamDirection(bias1 / root2, bias1 * group["eps"], decay, decays)
 
     def descend(
