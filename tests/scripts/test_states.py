@@ -23,7 +23,7 @@ OPTIMIZERS: dict[str, Make] = {
     "AdamHD": lambda p: AdamHD(p, 1e-3),
     "AdamWHD": lambda p: AdamWHD(p, 1e-3),
     "Lion": lambda p: Hypergradient(p, "lion", 1e-3),
-    "Untuned": lambda p: Untuned(p),
+    "Untuned": Untuned,
     "Untuned SGD": lambda p: Untuned(p, base="sgd"),
 }
 TAKES = {
