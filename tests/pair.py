@@ -143,7 +143,7 @@ class Pair:
             torch.save(optimizer.state_dict(), file)
             file.seek(0)
             self.groups = parameters(groups)
-            self.optimizer = self.case.blank(grouped(self.groups, [{}] * len(groups)))
+            self.optimizer = self.case.build(grouped(self.groups, [{}] * len(groups)))
             self.optimizer.load_state_dict(torch.load(file))
         elif how == "deepcopy":
             self.optimizer, self.groups = copy.deepcopy((optimizer, groups))

@@ -116,6 +116,25 @@ class Reference:
         everything = [s for group in self.groups for p in group for s in p]
         active = [s for s in everything if s.g is not None]
 
+        for rate, value in self._moved(everything, active, gradients):
+            rate.value = value
+
+        for scalar in active:
+            assert scalar.g is not None
+            if scalar.options.classical:
+                classical_step(scalar, scalar.g)
+            else:
+                scalar.u = direction(scalar)
+                scalar.theta -= scalar.rate.value * scalar.u
+            scalar.last_g = scalar.g
+
+    def _moved(
+        self,
+        everything: Sequence[Scalar],
+        active: Sequence[Scalar],
+        gradients: Sequence[Sequence[Sequence[float] | None]],
+    ) -> list[tuple[Rate, float]]:
+        """Each rate of those that step, and alpha_t of it."""
         steps = {  # an empty parameter with a gradient makes a step, too
             id(s.rate)
             for group, of_group in zip(self.groups, gradients, strict=True)
@@ -131,17 +150,7 @@ class Reference:
                     pool = [s for s in active if s.rate is scalar.rate]
                 if pool or (of_all(scalar) and id(scalar.rate) in steps):
                     moved[id(scalar.rate)] = scalar.rate, adapted(scalar, pool)
-        for rate, value in moved.values():
-            rate.value = value
-
-        for scalar in active:
-            assert scalar.g is not None
-            if scalar.options.classical:
-                classical_step(scalar, scalar.g)
-            else:
-                scalar.u = direction(scalar)
-                scalar.theta -= scalar.rate.value * scalar.u
-            scalar.last_g = scalar.g
+        return list(moved.values())
 
 
 def gradient(s: Scalar, g: float) -> float:

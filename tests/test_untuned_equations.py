@@ -45,40 +45,51 @@ def by_hand(
     n = len(theta)
     x, y, z = list(theta), list(theta), list(theta)
     v, m = [0.0] * n, [0.0] * n
-    alpha, largest, spread, total = lr, 0.0, 0.0, 0.0
-    rates, rising, k = [], True, 0
+    alpha, first, largest, spread, total = lr, lr, 0.0, 0.0, 0.0
+    rates, warming_up, climbing, k, age = [], True, False, 0, 0
     for t in range(1, steps + 1):
         g = gradient(y, t)
         v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
         u = g
         if base == "adam":
             roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
-            u = [gi / root for gi, root in zip(g, roots, strict=True)]
+            u = [max(-3.0, min(3.0, gi / root)) for gi, root in zip(g, roots, strict=True)]
         if t == 1:
             size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
-            first = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
-            alpha = min(lr, 1e-2 * size / math.sqrt(sum(ui * ui for ui in first) / n))
+            one = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
+            first = 1e-2 * size / math.sqrt(sum(ui * ui for ui in one) / n)
+            alpha = min(lr, first)
+            climbing = alpha < first
         largest = max(largest, alpha)
         weight = largest**2 * t**3
         total += weight
         c = weight / total
-        h = -alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
+        u = [ui + decay * yi for ui, yi in zip(u, y, strict=True)]
+        h = alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
+        agreement = sum(ui * mi for ui, mi in zip(u, m, strict=True)) / sum(ui * ui for ui in u)
         used = shape(t) * alpha
-        z = [zi - used * (ui + decay * yi) for zi, ui, yi in zip(z, u, y, strict=True)]
-        x = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
-        new = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
-        m = [0.98 * (mi + (ni - yi) / alpha) for mi, ni, yi in zip(m, new, y, strict=True)]
-        y = new
+        z = [zi - used * ui for zi, ui in zip(z, u, strict=True)]
+        new = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
+        mu = 1 - 1 / max(50, 0.5 * t)
+        m = [mu * (mi + (xi - ni) / alpha) for mi, xi, ni in zip(m, x, new, strict=True)]
+        x = new
+        y = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
         rates.append(alpha)
         k += used != 0
+        age += used != 0 and not climbing
         if k > 1 and used != 0:
             size = min(abs(h), 100 * spread) if spread > 0 else abs(h)
             share = max(0.5 * k, min(k - 1, 200))
             spread += (size - spread) / share
-            rising = rising and h >= 0
-            speed = min(0.05, 10 / k)
-            alpha *= math.exp((0.2 if rising else speed) * max(-1.0, min(1.0, h / spread)))
+            ratio = max(-1.0, min(1.0, h / spread))
+            warming_up = warming_up and (h >= 0 or climbing)
+            eta = min(0.05, (2 if ratio > 0 else 0.5) / max(age, 1))
+            correlation = agreement / sum(0.98**i for i in range(1, k))
+            agreed = max(0.0, min(1.0, correlation / 0.2))
+            fastest = 0.2 * (float(ratio > 0) if climbing else agreed)
+            alpha *= math.exp((max(eta, fastest) if warming_up else eta) * ratio)
             alpha = max(alpha, 0.01 * largest)
+            climbing = climbing and alpha < first
     return y, x, rates
 
 

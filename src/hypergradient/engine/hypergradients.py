@@ -1,6 +1,7 @@
 """h_t = <g_t, u_{t-1}>, and the move of a learning rate that follows from it."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,7 +64,13 @@ def _keep_direction(coefficients: tuple[float, float], g: Tensor, u: Tensor, *re
         u.add_(rest[0], alpha=b)
 
 
-def apply_rule(group: Group, alpha: Tensor, h: Number, memory: list[Tensor]) -> None:
+def apply_rule(
+    group: Group,
+    alpha: Tensor,
+    h: Number,
+    memory: list[Tensor],
+    agreement: Number | None = None,
+) -> None:
     """Move alpha by the rule, within its bounds, and what the rule remembers with it.
 
     A rate does not move to where it would not be finite, and neither moves where h is not finite.
@@ -76,9 +83,12 @@ def apply_rule(group: Group, alpha: Tensor, h: Number, memory: list[Tensor]) -> 
         alpha: the rate or rates, written to.
         h: the hypergradient.
         memory: what the rule remembers, in the order of `Rule.memory`, written to.
+        agreement: that of `InnerProducts`, for rules that use it.
     """
-    rule, form = RULES[group["rule"]].update, RULES[group["rule"]].form
-    beta, bounds = group["hypergrad_lr"], group["lr_bounds"]
+    named, beta, bounds = RULES[group["rule"]], group["hypergrad_lr"], group["lr_bounds"]
+    rule, form = named.update, named.form
+    if named.uses_agreement and agreement is not None:
+        rule = partial(rule, agreement=agreement)
     if type(h) is float and alpha.is_cpu:
         result = rule(alpha.item(), h, beta, *(m.item() for m in memory))
         value, *remembered = result if memory else (result,)

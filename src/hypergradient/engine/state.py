@@ -1,7 +1,7 @@
 """Options, rates and states of an optimizer: made, checked, copied, saved and loaded."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +21,14 @@ from hypergradient.engine.learning_rate import (
     is_written,
     plain_groups,
 )
-from hypergradient.engine.options import check, check_members
+from hypergradient.engine.options import (
+    check,
+    check_change,
+    check_kinds,
+    check_members,
+    check_params,
+    made_for,
+)
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.tensors import as_real
 from hypergradient.engine.types import Group, State
@@ -43,6 +50,9 @@ SHARED: dict[str, Any] = {
 }
 """The options of all optimizers here beside `lr`, with the defaults of `Hypergradient`."""
 
+NUMBERS = {name: SHARED[name] for name in ("hypergrad_lr", "weight_decay")} | {"lr": 1e-3}
+"""Options of all optimizers here that are numbers, with usual values."""
+
 KEPT = frozenset({"direction", "direction_trace", "gradient"})
 """The states that the engine makes: zeros shaped like the parameter."""
 
@@ -57,8 +67,8 @@ class StatefulOptimizer(Optimizer):
         known_bases: the bases that can be named.
         bases: those that this optimizer uses, by name.
         iterate: where a step takes the parameters.
-        trace_memory: mu of trace_t = mu (trace_{t-1} + u_t); 0 for the last step alone, trace_t =
-            u_t, and then no tensor is kept for it where the base can recompute u_t.
+        has_trace: whether the iterate is an `Average` whose moves a trace remembers. Without one
+            trace_t = u_t, and no tensor is kept for it where the base can recompute u_t.
     """
 
     adaptive: ClassVar[bool] = True
@@ -66,7 +76,7 @@ class StatefulOptimizer(Optimizer):
     more_options: ClassVar[tuple[str, ...]] = ("lr",)
     known_bases: Mapping[str, Base] = MappingProxyType({})
     iterate: LastIterate | Average = LastIterate()
-    trace_memory: float = 0.0
+    has_trace: bool = False
     process_group: "ProcessGroup | None" = None
 
     def __init__(
@@ -77,6 +87,7 @@ class StatefulOptimizer(Optimizer):
         process_group: "ProcessGroup | None" = None,
     ) -> None:
         check_process_group(process_group)
+        check_params(params)
         if process_group is not None:
             self.process_group = process_group  # no option of a group: it cannot be saved
         self.bases: dict[str, Base] = {}
@@ -120,13 +131,14 @@ class StatefulOptimizer(Optimizer):
         Raises:
             ValueError: an option of the group makes no sense; nothing has been added then.
         """
+        check_params(param_group["params"])
         name = self._base_name(param_group.get("base", self.defaults["base"]))
         if name != self.defaults["base"]:
             param_group = {**self.bases[name].defaults, **param_group}
         param_group["base"] = name
-        params = param_group.get("params")
-        if params is not None and not isinstance(params, Tensor | set):  # torch refuses sets
-            param_group["params"] = list(params)  # a generator can be walked only once
+        param_group.pop("made_for", None)
+        if isinstance(param_group["params"], Iterator):  # the checks look at them too
+            param_group["params"] = list(param_group["params"])
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
@@ -137,7 +149,9 @@ class StatefulOptimizer(Optimizer):
 
     def _check(self, group: Group) -> None:
         """Check the options of a group, by what they have in common and by its base."""
-        self.bases[group["base"]].check(group)
+        base = self.bases[group["base"]]
+        check_kinds(group, {**base.defaults, **NUMBERS})
+        base.check(group)
         check(group)
 
     def _own(self, group: Group) -> None:
@@ -148,6 +162,7 @@ class StatefulOptimizer(Optimizer):
             check_members(group)
         for name in getattr(self.base_of(group), "remembers", ()):
             group.setdefault(f"last_{name}", group[name])
+        group.setdefault("made_for", made_for(group))
         Rate.install(self, group)
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
@@ -159,6 +174,16 @@ class StatefulOptimizer(Optimizer):
         if group["granularity"] in ("global", "group", "member"):
             numbers.update(RULES[group["rule"]].memory)
         return {**numbers, **self.iterate.group_numbers}
+
+    def _before_step(self) -> None:
+        """Check that a step may be made now; called first in each step.
+
+        Raises:
+            ValueError: an option has changed on which it depends what is kept.
+        """
+        for group in self.param_groups:
+            if group["made_for"] != made_for(group):
+                check_change(group)
 
     def _take_writes(self) -> None:
         """Accept numbers that were put in the place of groups' rates, as a write to the rate."""
@@ -177,6 +202,7 @@ class StatefulOptimizer(Optimizer):
         """Restore a pickled, copied or loaded state, also one saved by torch's own class."""
         super().__setstate__(state)
         for group in self.param_groups:
+            group.pop("made_for", None)
             self._own(group)
             for p in group["params"]:
                 if p in self.state:
@@ -255,7 +281,7 @@ class StatefulOptimizer(Optimizer):
 
     def memory_names(self, group: Group) -> tuple[str, ...]:
         """Return the names of the states from which u_{t-1}, or its trace, is computed."""
-        if self.trace_memory:
+        if self.has_trace:
             return ("direction_trace",)
         base = self.base_of(group)
         own = base.direction_state(group) if isinstance(base, KernelBase) else ("direction",)
