@@ -3,8 +3,9 @@ PYTHON ?= python3
 # The CPU build of this release is enough for everything here; `make demo TORCH=torch` takes your own.
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+VENV ?= .venv
 
-.PHONY: demo test test-integrations lint bench bench-gpu faults bench-cluster clean
+.PHONY: demo test test-integrations smoke lint bench bench-gpu gpu faults bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -15,6 +16,11 @@ test: .venv/dev  ## all tests
 test-integrations: .venv/integrations  ## real runs of Lightning, Hugging Face, timm, ...
 	$(BIN)/python -m pytest -m integration
 
+smoke:  ## every optimizer in every use; other torch: VENV=.venv-2.6 TORCH=torch==2.6.0, about 5 GB
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	PYTHONPATH=src $(VENV)/bin/python scripts/smoke.py
+
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,7 +30,14 @@ bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an 
 	$(BIN)/python benchmarks/bench.py
 
 bench-gpu: .venv/dev  ## what a step costs on an accelerator
+	$(BIN)/python benchmarks/gpu_step.py
 	$(BIN)/python benchmarks/step.py --device cuda
+
+gpu: .venv/dev  ## laws, steps, training and a language model on one GPU, under 8 minutes; TINY=1 on the CPU
+	$(BIN)/python -m pytest -q tests/gpu
+	$(BIN)/python benchmarks/gpu_step.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+	$(BIN)/python benchmarks/gpu_training.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+	$(BIN)/python benchmarks/gpu_language_model.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 
 faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
 	$(BIN)/python benchmarks/faults.py

@@ -26,12 +26,13 @@ def write(folder: Path, page: Path) -> None:
         "stacking": printed,
         "overhead": overhead,
         "growth": growth,
+        "gpu_step": gpu_step,
     }
     lines = [
         "# Benchmarks",
         "",
         "Made by `make bench`, which writes this page from the numbers in `docs/benchmarks`. Times",
-        "are medians, on the CPU; nothing here was run on a GPU.",
+        "are medians, on the CPU but for the last section, which `make bench-gpu` measures.",
     ]
     for part, section in sections.items():
         content = read(part, folder)
@@ -43,7 +44,10 @@ def write(folder: Path, page: Path) -> None:
 
 def provenance(content: dict[str, Any], part: str) -> str:
     made = content["made"]
-    settings = ", ".join(f"{key} {value:,}" for key, value in made["settings"].items())
+    settings = ", ".join(
+        f"{key} {value if isinstance(value, str) else format(value, ',')}"
+        for key, value in made["settings"].items()
+    )
     return (
         f"*`python benchmarks/{part}.py` of commit {made['commit']}, {made['date']}: "
         f"{made['machine']}, torch {made['torch']}, Python {made['python']}"
@@ -97,17 +101,6 @@ def peers(part: str, content: dict[str, Any], folder: Path, base: Path) -> Itera
     ]
     if reasons:
         yield from ("", "Could not run:", "", *reasons)
-    yield from ("", ACCELERATOR)
-
-
-ACCELERATOR = """\
-**On an accelerator** the same optimizers run eagerly, by torch's own kernels: reasoned here, never
-run. Inner products go by pieces of 16 MB, whose temporaries stay in the cache, so that the bytes
-that memory moves are, for each parameter and beside torch's fused step: SGDHD 24 (2.0 times), with
-momentum 28 (1.4), Nesterov 36 (1.8), AdamHD 40 (1.4), AdamWHD 44 (1.6). That takes three to eight
-launches a tensor; for 62 tensors these, at some 5 us, bound the step and not the bytes. Nothing is
-read back to the host. Untuned's 17 passes of `_foreach` functions move 164 bytes, 5.9 times what
-fused Adam moves: it needs a kernel of its own there. `make bench-gpu` measures all but Untuned."""
 
 
 def peer_rows(rows: dict[str, Any]) -> Iterator[Sequence[str]]:
@@ -248,3 +241,43 @@ def growth(part: str, content: dict[str, Any], folder: Path, base: Path) -> Iter
             for count, row in steps.items()
         ],
     )
+
+
+def gpu_step(part: str, content: dict[str, Any], *_: Any) -> Iterator[str]:
+    rows, made = dict(content["rows"]), content["made"]
+    copy = rows.pop("copy")["GB/s"]
+    yield from ("## A step on a GPU", "", provenance(content, part), "")
+    yield (
+        f"On {made['settings']['card']}, where a large copy moves {copy:,.0f} GB/s. Float32, by "
+        "Triton kernels; medians of interleaved rounds between CUDA events. *bytes*: those that "
+        "the exact algorithm must move, over those of torch's fused step. *captured*: both steps "
+        "as CUDA graphs. *of the copy*: the bytes a second of our kernels, and of torch's fused "
+        "step, relative to the copy's. *host*: until the step's launches have left the host."
+    )
+    head = ["optimizer", "ms", "/ fused", "bytes", "captured, / fused", "/ foreach"]
+    head += ["of the copy, ours", "fused", "launches", "held, MB", "host, us", "fused's"]
+    models = dict.fromkeys(key.split(": ")[0] for key in rows if not key.startswith("sweep"))
+    for model in models:
+        mine = {k: row for k, row in rows.items() if k.startswith(model) and "failed" not in row}
+        count = max(row["elements"] for row in mine.values())
+        yield from ("", f"**{model}**, {count / 1e6:.1f} million parameters", "")
+        yield from table(head, [gpu_row(key.split(": ")[1], row) for key, row in mine.items()])
+
+
+def gpu_row(name: str, row: dict[str, Any]) -> Sequence[str]:
+    ours = "package" if "package" in row["step"] else "kernels"
+    step, graph = row["step"], row.get("graph", {})
+    captured = ours in graph and "fused" in graph
+    shares = (row["share of copy"], row["share of copy, fused"])
+    return [
+        name,
+        f"{step[ours]['ms']:.3f}",
+        f"{step[ours]['ms'] / step['fused']['ms']:.2f}",
+        f"{row['bytes'][0] / row['bytes'][1]:.2f}",
+        f"{graph[ours]['ms'] / graph['fused']['ms']:.2f}" if captured else "–",
+        f"{step[ours]['ms'] / step['foreach']['ms']:.2f}",
+        *(f"{share:.0%}" for share in shares),
+        str(row.get("launches", {}).get(ours, {}).get("kernels", "–")),
+        f"{row['memory'][ours] / 1e6:.2f}" if "memory" in row else "–",
+        *(f"{row['host us'][w]:.0f}" if "host us" in row else "–" for w in (ours, "fused")),
+    ]

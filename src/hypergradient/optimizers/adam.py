@@ -1,10 +1,12 @@
 """Adam and its kin: the bases, and Adam and AdamW whose learning rate tunes itself."""
 
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.adam_direction import AdamDirection
@@ -17,6 +19,10 @@ from hypergradient.engine.types import Direction, Group, Number, State
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+
+DECOUPLES = "decoupled_weight_decay" in signature(adam).parameters
+"""Whether torch's `adam` decouples weight decay; before torch 2.7 only its `adamw` does."""
 
 
 class Adam(KernelBase):
@@ -86,8 +92,10 @@ class Adam(KernelBase):
         beta1, beta2 = group["betas"]
         t = step + (step == 0)
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        decays = group["decoupled_weight_decay"]
-        decay = group["weight_decay"] * (step > 0) if decays else 0.0
+        decay = group["weight_decay"]
+        # a decay of 0 must not meet an infinite theta
+        decays = group["decoupled_weight_decay"] and (isinstance(decay, Tensor) or decay != 0)
+        decay = decay * (step > 0) if decays else 0.0
         return AdamDirection(bias1 / root2, bias1 * group["eps"], decay, decays)
 
     def descend(
@@ -98,7 +106,11 @@ class Adam(KernelBase):
         lr = group["lr"]
         if group["foreach"] and not capturable and isinstance(lr, Tensor):
             lr = lr.item()  # torch's foreach Adam takes no tensor there
-        adam(
+        options = {name: group[name] for name in _ADAM_OPTIONS}
+        kernel: Any = adam
+        if not DECOUPLES and options.pop("decoupled_weight_decay"):
+            kernel = adamw
+        kernel(
             params,
             grads,
             [s["exp_avg"] for s in states],
@@ -110,7 +122,7 @@ class Adam(KernelBase):
             beta2=beta2,
             capturable=capturable,
             lr=lr,
-            **{name: group[name] for name in _ADAM_OPTIONS},
+            **options,
         )
 
 
@@ -136,8 +148,8 @@ class NAdam(Base):
     defaults = {"betas": (0.9, 0.999), "eps": 1e-8, "momentum_decay": 4e-3}
 
     def init(self, p: Tensor) -> State:
-        state = Adam().init(p)
-        return {**state, "mu_product": torch.ones_like(state["step"])}
+        wide = torch.promote_types(p.dtype, torch.float32)  # the precision of its parameter
+        return {**Adam().init(p), "mu_product": torch.ones((), dtype=wide, device=p.device)}
 
     def direction(self, g: Tensor, p: Tensor, state: State, group: Group) -> Tensor:
         (beta1, beta2), decay = group["betas"], group["momentum_decay"]

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+from hypergradient import __version__
 from hypergradient.study.errors import StudyError
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
@@ -89,6 +90,16 @@ Cluster = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
+def command(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    if version:
+        print(f"hypergradient {__version__}")
+        raise typer.Exit
+
+
 @app.command()
 def demo(out: Out = None, workers: Workers = None) -> None:
     """Run the study "demo", on images that need no download, in about a minute."""
@@ -98,10 +109,7 @@ def demo(out: Out = None, workers: Workers = None) -> None:
 @app.command("list")
 def list_studies() -> None:
     """List the studies that come with the package, and their scales."""
-    from hypergradient.study.declare.load import (
-        built_in_studies,
-        read_toml,
-    )
+    from hypergradient.study.declare.load import built_in_studies, read_toml
 
     for name, path in built_in_studies().items():
         content = read_toml(path)
@@ -274,11 +282,7 @@ def landscape(
 
 def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
     """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
-    from hypergradient.study.declare.load import (
-        find_study,
-        load_study,
-        one_line,
-    )
+    from hypergradient.study.declare.load import find_study, load_study, one_line
     from hypergradient.study.run.store import Store
 
     declared = load_study(find_study(study), scale)
@@ -335,9 +339,7 @@ def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
     """Write the tables and the report, show the published numbers, and return ``runs``."""
     import polars as pl
 
-    from hypergradient.study.declare.load import (
-        find_study,
-    )
+    from hypergradient.study.declare.load import find_study
     from hypergradient.study.report.page import write_report
     from hypergradient.study.results import published
     from hypergradient.study.results.collect import collect
