@@ -153,6 +153,10 @@ class KernelBase(Base):
         True  # whether torch's fused CPU kernel is right in 16 bits
     )
 
+    remembers: ClassVar[tuple[str, ...]] = ()
+    """Options that `last_direction` needs as they were in the last step: OneCycleLR, for one,
+    changes betas between steps. The engine keeps each as group["last_" + name]."""
+
     def init_for(self, p: Tensor, group: Group) -> State:
         """Make the state of a parameter where it depends on options of its group."""
         return self.init(p)

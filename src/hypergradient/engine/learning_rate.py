@@ -61,7 +61,7 @@ class Rate(Tensor):
             number = lr.detach() if isinstance(lr, Tensor) else lr
             group["initial_lr"] = alpha.detach().clone() if shape else float(number)
         if not shape:
-            group.setdefault("reference_lr", float(alpha))
+            group.setdefault("reference_lr", group["initial_lr"])
         if group["differentiable"]:
             group["lr"] = alpha.clone()
             return

@@ -94,7 +94,15 @@ class HypergradientOptimizer(StatefulOptimizer):
             if not self.iterate.rate_first:
                 self._total(products, ranks)
                 self._apply_rules(products)
+        self._remember_options()
         return loss
+
+    def _remember_options(self) -> None:
+        """Keep the options of u_t that a scheduler may change before the next step."""
+        for group in self.param_groups:
+            for name in getattr(self.bases[group["base"]], "remembers", ()):
+                if group[f"last_{name}"] != group[name]:
+                    group[f"last_{name}"] = group[name]
 
     # Which parameters move, and by what.
 

@@ -1,7 +1,7 @@
 """Options, rates and states of an optimizer: made, checked, copied, saved and loaded."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base, KernelBase
 from hypergradient.engine.dtensors import check_process_group, local_part
+from hypergradient.engine.foreign_states import adapted
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
@@ -136,8 +137,9 @@ class StatefulOptimizer(Optimizer):
             param_group = {**self.bases[name].defaults, **param_group}
         param_group["base"] = name
         param_group.pop("made_for", None)
-        if isinstance(param_group["params"], Iterator):  # the checks look at them too
-            param_group["params"] = list(param_group["params"])
+        params = param_group.get("params")
+        if params is not None and not isinstance(params, Tensor | set):  # torch refuses sets
+            param_group["params"] = list(params)  # a generator can be walked only once
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
@@ -160,6 +162,8 @@ class StatefulOptimizer(Optimizer):
         if group["granularity"] == "member":
             check_members(group)
         group.setdefault("made_for", made_for(group))
+        for name in getattr(self.base_of(group), "remembers", ()):
+            group.setdefault(f"last_{name}", group[name])
         Rate.install(self, group)
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
@@ -212,7 +216,14 @@ class StatefulOptimizer(Optimizer):
         return {**state, "param_groups": plain_groups(state["param_groups"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, as in `torch.optim.Optimizer`."""
+        """Load what `state_dict` returned, as in `torch.optim.Optimizer`.
+
+        The states of torch's own class are taken too, and by an average those of Adam and AdamW.
+
+        Raises:
+            ValueError: another optimizer saved it; nothing has been loaded then.
+        """
+        state_dict = adapted(self, state_dict)
         super().load_state_dict(state_dict)
         indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]

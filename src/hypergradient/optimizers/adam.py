@@ -39,6 +39,7 @@ class Adam(KernelBase):
         "fused": None,
         "capturable": False,
     }
+    remembers = ("betas",)
 
     def init(self, p: Tensor) -> State:
         return {
@@ -78,18 +79,18 @@ class Adam(KernelBase):
         return as_float(state["step"])
 
     def last_direction(self, group: Group, key: Number) -> Direction:
-        return self._ratio(group, key)
+        return self._ratio(group, key, group["last_betas"])
 
     def state_update(self, group: Group, key: Number) -> StateUpdate | None:
         if group["amsgrad"]:
             return None
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        after = self._ratio(group, key + 1)
+        after = self._ratio(group, key + 1, group["betas"])
         return StateUpdate((1 - beta1, beta1, 0.0), (1 - beta2, beta2), after)
 
-    def _ratio(self, group: Group, step: Number) -> AdamDirection:
+    def _ratio(self, group: Group, step: Number, betas: tuple[Number, Number]) -> AdamDirection:
         """Return u_t for a step count of t, and 0 before the first step, at which m is 0."""
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = betas
         t = step + (step == 0)
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
         decay = group["weight_decay"]

@@ -34,11 +34,12 @@ from hypergradient.engine.numbers import as_float
 from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
+from hypergradient.engine.rules import RULES
 from hypergradient.engine.tensors import (
     HALF,
     dense_gradient,
     descent_gradient,
-    inner,
+    sum_of_squares,
     with_gradient,
 )
 from hypergradient.engine.types import Group, Number, State
@@ -119,7 +120,8 @@ class Untuned(HypergradientOptimizer):
     Args:
         params: parameters or parameter groups. All groups share one learned rate; the `lr` of a
             group is a factor on it, relative to the optimizer's.
-        lr: an upper bound of the first rate, of use only to make a start slower.
+        lr: an upper bound of the first rate, of use only to make a start slower. What a scheduler
+            makes of it is a factor on the learned rate.
         betas: b, and the decay of v_t; (0.9, 0.999) by default. For a base with a momentum of its
             own, such as Lion, these are its own.
         eps: added to sqrt(v_t); the base's own by default.
@@ -212,12 +214,15 @@ class Untuned(HypergradientOptimizer):
             without = added["base"] in ("adam", "sgd")  # no momentum of its own
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
-        if first is not None:
+        if first is None:
+            return
+        added["training"] = first["training"]
+        if added["granularity"] == "global":
             set_learned_rate(added, learned * added["reference_lr"])
-            added["training"] = first["training"]
-            for name in self._group_numbers(added):
+            for name in RULES[added["rule"]].memory:
                 added[name].copy_(first[name])
-            added["largest_lr"].mul_(added["reference_lr"] / first["reference_lr"])
+            # its average begins here, by itself, with the weights of a first step
+            added["bounded"] = first.get("bounded", False)
 
     def _learned(self, group: Group) -> Number:
         """Return the learned rate of all groups, relative to the `lr` of each."""
@@ -263,21 +268,33 @@ class Untuned(HypergradientOptimizer):
 
     def _begin(self, ranks: Ranks | None) -> bool:
         begins = super()._begin(ranks)
-        if begins and not self.param_groups[0].get("bounded"):
-            self._bound_first_rate(ranks)
+        if begins and not all(group.get("bounded") for group in self.param_groups):
+            shared = [g for g in self.param_groups if g["granularity"] == "global"]
+            own = [[g] for g in self.param_groups if g["granularity"] != "global"]
+            for groups in filter(None, (shared, *own)):
+                self._bound_first_rate(groups, ranks)
         return begins
 
-    def _bound_first_rate(self, ranks: Ranks | None) -> None:
-        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`."""
-        first = self.param_groups[0]
-        sums = torch.zeros_like(alpha_of(first)).repeat(3)
-        for group in self.param_groups:
+    def _bound_first_rate(self, groups: list[Group], ranks: Ranks | None) -> None:
+        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`.
+
+        Args:
+            groups: those that share the rate.
+            ranks: those who hold parts of the parameters.
+        """
+        if groups[0].get("bounded") or (
+            ranks is None and not any(with_gradient(group) for group in groups)
+        ):
+            return
+        sums = torch.zeros_like(alpha_of(groups[0])).repeat(3)
+        for group in groups:
             base = self.base_of(group)
             for p in with_gradient(group):
                 if ranks is None or ranks.counts(group, p):
                     g = descent_gradient(group, dense_gradient(p), p)
                     u = base.direction(g, p, base.init(p), group)
-                    sums += torch.stack([inner(p, p), inner(u, u), sums.new_tensor(p.numel())])
+                    squares = (sum_of_squares(p), sum_of_squares(u))
+                    sums += torch.stack([*squares, sums.new_tensor(p.numel())])
         if ranks is not None:
             sums = ranks.total({"first rate": sums})["first rate"]
         theta, u, count = sums.unbind()
@@ -285,7 +302,7 @@ class Untuned(HypergradientOptimizer):
         bound = self.first_step * size / (u / count.clamp(min=1)).sqrt()
         bound = torch.where(bound.isfinite(), bound, self.first_step * size)  # no gradient yet
         rate = bound.clamp(max=self.defaults["lr"]).clamp(min=LEAST)
-        for group in self.param_groups:
+        for group in groups:
             set_learned_rate(group, rate * (group["reference_lr"] / self.defaults["lr"]))
             if "climb" in group:
                 group["climb"].copy_(bound / rate)
