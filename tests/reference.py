@@ -180,19 +180,16 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
             total / len(pool) for total in (h, terms, g_squared, u_squared)
         )
 
-    if o.rule == "additive":
-        new = alpha + o.hypergrad_lr * h
-        size = abs(alpha) + o.hypergrad_lr * terms
-    elif o.rule == "relative":
-        new = relative(s.rate, h, o.hypergrad_lr)
-        size = abs(alpha) * (1 + o.hypergrad_lr)
-    else:
+    size = abs(alpha) + o.hypergrad_lr * terms
+    if FORMS[o.rule] == "cosine":
         norms = math.sqrt(g_squared) * math.sqrt(u_squared)
         cosine = 0.0 if norms == 0.0 else h / norms
         if o.granularity == "element":  # of two numbers, whose squares may be too small
             cosine = sign(g) * sign(u)
-        new, h = alpha * (1 + o.hypergrad_lr * cosine), cosine
+        h = cosine
+    if FORMS[o.rule] != "inner product":
         size = abs(alpha) * (1 + o.hypergrad_lr)
+    new = RULES[o.rule](s.rate, h, o.hypergrad_lr)
     s.rate.terms = size if math.isfinite(new) else abs(alpha)
     if not math.isfinite(new) or h == 0.0:  # bounds are for moves
         return alpha
@@ -209,7 +206,15 @@ def of_all(s: Scalar) -> bool:
 
 def by_log(s: Scalar) -> bool:
     """Whether h_t is the derivative by log alpha, alpha <g_t, u_{t-1}>."""
-    return s.options.rule == "relative"
+    return FORMS[s.options.rule] == "logarithmic"
+
+
+def additive(rate: Rate, h: float, beta: float) -> float:
+    return rate.value + beta * h
+
+
+def multiplicative(rate: Rate, h: float, beta: float) -> float:
+    return rate.value * (1 + beta * h)
 
 
 def relative(rate: Rate, h: float, beta: float) -> float:
@@ -228,6 +233,10 @@ def relative(rate: Rate, h: float, beta: float) -> float:
     )
     rate.memory = [steps, min(moved, 1.0), mean, rising]
     return rate.value * moved / over_max
+
+
+RULES = {"additive": additive, "multiplicative": multiplicative, "relative": relative}
+FORMS = {"additive": "inner product", "multiplicative": "cosine", "relative": "logarithmic"}
 
 
 def sign(x: float) -> float:

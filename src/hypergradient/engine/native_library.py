@@ -26,8 +26,6 @@ from typing import Any
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
 
-ONE_THREAD = ctypes.c_void_p(None)
-
 COMPILER_SECONDS = 60.0
 """How long the compiler may take. Other processes do not wait again for one that took longer."""
 
@@ -37,7 +35,13 @@ RETRY_SECONDS = 86_400.0
 TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).make_pass"
 """What a child process does with a new library, as loading one can end a process."""
 
+ONE_THREAD = ctypes.c_void_p(None)
+
 log = logging.getLogger(__name__)
+
+
+class UntrustedError(OSError):
+    """The cache folder, or a file in it, can be written by somebody else."""
 
 
 class _Forks:
@@ -60,10 +64,6 @@ class _Forks:
 _forks = _Forks()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_forks.before, after_in_child=_forks.after_in_child)
-
-
-class UntrustedError(OSError):
-    """The cache folder, or a file in it, can be written by somebody else."""
 
 
 def threads() -> ctypes.c_void_p:

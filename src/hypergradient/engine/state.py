@@ -1,7 +1,7 @@
 """Options, rates and states of an optimizer: made, checked, copied, saved and loaded."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +52,9 @@ SHARED: dict[str, Any] = {
 
 NUMBERS = {name: SHARED[name] for name in ("hypergrad_lr", "weight_decay")} | {"lr": 1e-3}
 """Options of all optimizers here that are numbers, with usual values."""
+
+ONE_RATE = ("global", "group", "member")
+"""The granularities of which a group keeps the rate, or the rates of its members."""
 
 KEPT = frozenset({"direction", "direction_trace", "gradient"})
 """The states that the engine makes: zeros shaped like the parameter."""
@@ -137,8 +140,9 @@ class StatefulOptimizer(Optimizer):
             param_group = {**self.bases[name].defaults, **param_group}
         param_group["base"] = name
         param_group.pop("made_for", None)
-        if isinstance(param_group["params"], Iterator):  # the checks look at them too
-            param_group["params"] = list(param_group["params"])
+        params = param_group.get("params")
+        if params is not None and not isinstance(params, Tensor | set):  # torch refuses sets
+            param_group["params"] = list(params)  # a generator can be walked only once
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
@@ -160,10 +164,12 @@ class StatefulOptimizer(Optimizer):
             group.setdefault(name, default)
         if group["granularity"] == "member":
             check_members(group)
+        group.setdefault("made_for", made_for(group))
         for name in getattr(self.base_of(group), "remembers", ()):
             group.setdefault(f"last_{name}", group[name])
-        group.setdefault("made_for", made_for(group))
         Rate.install(self, group)
+        if group["granularity"] in ONE_RATE and not group["differentiable"]:
+            group["effective_lr"] = alpha_of(group)  # loggers look for it
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
             group[name] = value.detach().expand_as(alpha_of(group)).clone()
@@ -171,7 +177,7 @@ class StatefulOptimizer(Optimizer):
     def _group_numbers(self, group: Group) -> dict[str, float]:
         """Return the numbers that a group remembers, and where they start."""
         numbers: dict[str, float] = {}
-        if group["granularity"] in ("global", "group", "member"):
+        if group["granularity"] in ONE_RATE:
             numbers.update(RULES[group["rule"]].memory)
         return {**numbers, **self.iterate.group_numbers}
 

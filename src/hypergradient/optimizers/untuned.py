@@ -133,7 +133,8 @@ class Untuned(AveragingOptimizer):
         process_group: as in `Hypergradient`.
         options: the base's own options.
 
-    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor.
+    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor. The first rate follows
+    from the first gradient; before that it reads 1e-30.
 
     Raises:
         ValueError: at construction, for an option out of its range.
@@ -215,6 +216,7 @@ class Untuned(AveragingOptimizer):
             without = added["base"] in ("adam", "sgd")  # no momentum of its own
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
+        set_learned_rate(added, LEAST * added["reference_lr"])  # none is known before a step
         if first is None:
             return
         added["training"] = first["training"]
