@@ -1,5 +1,6 @@
 """Types: a file that uses every option is clean for the strictest checkers, and it runs."""
 
+import json
 import re
 import runpy
 import shutil
@@ -62,10 +63,14 @@ def test_mypy_is_content_even_when_strict() -> None:
     assert refused(sys.executable, "-m", "mypy", "--strict", str(TYPOS), folder=root) == typos()
 
 
-def test_pyright_is_content(tmp_path: Path) -> None:
+def test_pyright_is_content_and_refuses_typos(tmp_path: Path) -> None:
     pyright = shutil.which("pyright", path=str(Path(sys.executable).parent))
     if pyright is None:
         pytest.skip("pyright is not installed")
-    run(pyright, "--pythonpath", sys.executable, str(USER), folder=tmp_path)
-    checked = refused(pyright, "--pythonpath", sys.executable, str(TYPOS), folder=tmp_path)
-    assert checked == typos()
+    source = Path(hypergradient.__file__).parents[1]  # which need not be the installed one
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(source)]}))
+    command = (pyright, "--pythonpath", sys.executable)
+    shutil.copy(USER, tmp_path)
+    run(*command, folder=tmp_path)
+    shutil.copy(TYPOS, tmp_path)
+    assert refused(*command, folder=tmp_path) == typos()

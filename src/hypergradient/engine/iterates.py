@@ -151,9 +151,9 @@ class Average(LastIterate):
         total = 1 + as_float(weight) * power * ratio**2
         for place, value in ((weight, total), (largest, now), (t, count)):
             assign(place, value)
-        return AverageNumbers(learned, 1 / total, self._mu(count))
+        return AverageNumbers(learned, 1 / total, self.mu(count))
 
-    def _mu(self, t: Number) -> Number:
+    def mu(self, t: Number) -> Number:
         """Return mu_t = 1 - 1 / max(trace_steps, trace_share t)."""
         mu: Number = 1 - 1 / larger(self.trace_share * t, self.trace_steps)
         return mu

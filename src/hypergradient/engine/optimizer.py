@@ -94,10 +94,10 @@ class HypergradientOptimizer(StatefulOptimizer):
             if not self.iterate.rate_first:
                 self._total(products, ranks)
                 self._apply_rules(products)
-        self._remember_options()
+        self._after_step()
         return loss
 
-    def _remember_options(self) -> None:
+    def _after_step(self) -> None:
         """Keep the options of u_t that a scheduler may change before the next step."""
         for group in self.param_groups:
             for name in getattr(self.bases[group["base"]], "remembers", ()):

@@ -53,6 +53,9 @@ SHARED: dict[str, Any] = {
 NUMBERS = {name: SHARED[name] for name in ("hypergrad_lr", "weight_decay")} | {"lr": 1e-3}
 """Options of all optimizers here that are numbers, with usual values."""
 
+ONE_RATE = ("global", "group", "member")
+"""The granularities of which a group keeps the rate, or the rates of its members."""
+
 KEPT = frozenset({"direction", "direction_trace", "gradient"})
 """The states that the engine makes: zeros shaped like the parameter."""
 
@@ -165,6 +168,8 @@ class StatefulOptimizer(Optimizer):
         for name in getattr(self.base_of(group), "remembers", ()):
             group.setdefault(f"last_{name}", group[name])
         Rate.install(self, group)
+        if group["granularity"] in ONE_RATE and not group["differentiable"]:
+            group["effective_lr"] = alpha_of(group)  # loggers look for it
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
             group[name] = value.detach().expand_as(alpha_of(group)).clone()
@@ -172,7 +177,7 @@ class StatefulOptimizer(Optimizer):
     def _group_numbers(self, group: Group) -> dict[str, float]:
         """Return the numbers that a group remembers, and where they start."""
         numbers: dict[str, float] = {}
-        if group["granularity"] in ("global", "group", "member"):
+        if group["granularity"] in ONE_RATE:
             numbers.update(RULES[group["rule"]].memory)
         return {**numbers, **self.iterate.group_numbers}
 

@@ -27,11 +27,11 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.adam_direction import AdamDirection
+from hypergradient.engine.averaging import AveragingOptimizer
 from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas, check_share
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.learning_rate import Rate, alpha_of, learned_rate, set_learned_rate
 from hypergradient.engine.numbers import as_float
-from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.rules import RULES
@@ -85,14 +85,15 @@ class AdamWithoutMomentum(KernelBase):
         return StateUpdate((1.0, 0.0, 0.0), (1 - beta2, beta2), direction)
 
 
-class Untuned(HypergradientOptimizer):
+class Untuned(AveragingOptimizer):
     r"""SGD or Adam without a learning rate to choose.
 
     Call `optimizer.train()` before training and `optimizer.eval()` before evaluating or saving a
     model: the best parameters are an average x_t, and gradients are taken at another point, y_t
-    (as with other schedule-free optimizers). Give it no learning-rate scheduler. The running
-    statistics of batch norms are those of y_t: after `eval()`, pass some training batches through
-    the model in its training mode, without gradients, before the model evaluates.
+    (as with other schedule-free optimizers); `with optimizer.averaged():` does both. A scheduler
+    shapes the rate that is learned, but none is needed. The running statistics of batch norms are
+    those of y_t: after `eval()`, call `torch.optim.swa_utils.update_bn(loader, model)`. To clamp or
+    mask weights after each step, use `optimizer.project(...)`.
 
     .. math::
         z_t &= z_{t-1} - \alpha_t (u_t + \lambda y_{t-1}), \quad
@@ -132,7 +133,8 @@ class Untuned(HypergradientOptimizer):
         process_group: as in `Hypergradient`.
         options: the base's own options.
 
-    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor.
+    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor. The first rate follows
+    from the first gradient; before that it reads 1e-30.
 
     Raises:
         ValueError: at construction, for an option out of its range.
@@ -214,6 +216,7 @@ class Untuned(HypergradientOptimizer):
             without = added["base"] in ("adam", "sgd")  # no momentum of its own
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
+        set_learned_rate(added, LEAST * added["reference_lr"])  # none is known before a step
         if first is None:
             return
         added["training"] = first["training"]
@@ -255,14 +258,6 @@ class Untuned(HypergradientOptimizer):
                     f"{name}={b!r} is less than {LEAST_B}: eval() divides by it, and would make "
                     "rounding large; the usual value is 0.9"
                 )
-
-    def _before_step(self) -> None:
-        super()._before_step()
-        if not self.param_groups[0]["training"]:
-            raise RuntimeError(
-                "step() after eval(): the parameters are the average, where no gradient belongs; "
-                "call optimizer.train() before training goes on"
-            )
 
     # The first rate.
 
@@ -307,26 +302,6 @@ class Untuned(HypergradientOptimizer):
             if "climb" in group:
                 group["climb"].copy_(bound / rate)
             group["bounded"] = True
-
-    # Between where gradients are taken and the average.
-
-    def eval(self) -> None:
-        """Put the average x_t into the parameters: to evaluate, and to save the model."""
-        self._switch(training=False)
-
-    def train(self) -> None:
-        """Put y_t, where gradients are taken, back into the parameters."""
-        self._switch(training=True)
-
-    @torch.no_grad()
-    def _switch(self, *, training: bool) -> None:
-        if self.param_groups[0]["training"] is training:
-            return
-        for group in self.param_groups:
-            group["training"] = training
-            for p in group["params"]:
-                if "z" in self.state.get(p, {}):
-                    self.iterate.switch(p, self.state[p], group, training=training)
 
 
 def check_parameters(params: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from hypergradient import __version__
-from hypergradient.study.errors import StudyError
+from hypergradient.study.errors import StudyError, one_line
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
@@ -243,7 +243,8 @@ def clean(
     elif yes or typer.confirm("Delete these files?"):
         for found in kinds.values():
             for one, files in found:
-                store.remove(one, files)
+                for folder in store.remove(one, files):
+                    print(f"{folder} is a folder where a file should be: move the folder away")
 
 
 @app.command()
@@ -282,7 +283,7 @@ def landscape(
 
 def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
     """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
-    from hypergradient.study.declare.load import find_study, load_study, one_line
+    from hypergradient.study.declare.load import find_study, load_study
     from hypergradient.study.run.store import Store
 
     declared = load_study(find_study(study), scale)

@@ -7,13 +7,14 @@ import hashlib
 import os
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypergradient.study.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import IO
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 """The errors of a disk on which nobody can write: they are no fault of a run."""
@@ -26,8 +27,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give the path of a temporary file, which replaces ``path`` when the block ends.
 
     No other process on any machine uses that name. If the block fails, ``path`` stays as it was.
+    A link of either name is replaced, and what it points to stays as it was.
     """
     partial = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -35,6 +38,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def open_own(path: Path, mode: str, **options: Any) -> IO[Any]:
+    """Open a file of the results as ``open`` does, but never through a link.
+
+    Raises:
+        StudyError: There is a link or a folder in its place.
+    """
+    try:
+        return open(path, mode, opener=_open_no_link, **options)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StudyError(f"{path} is a link where a file should be: delete the link") from error
+        if error.errno == errno.EISDIR:
+            raise StudyError(
+                f"{path} is a folder where a file should be: move the folder away"
+            ) from error
+        raise
+
+
+def _open_no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,6 +13,8 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -48,10 +50,8 @@ def import_object(reference: str) -> Any:
     place, _, name = reference.rpartition(":")
     try:
         module = import_file(place) if place.endswith(".py") else import_module(place)
-    except Exception as error:
-        raise ValueError(
-            f"{reference}: cannot import {place}: {type(error).__name__}: {error}"
-        ) from error
+    except OWN_CODE_RAISES as error:
+        raise ValueError(f"{reference}: cannot import {place}: {as_one_line(error)}") from error
     if not hasattr(module, name):
         raise ValueError(f"{reference}: there is no {name} in {place}")
     return getattr(module, name)

@@ -23,6 +23,7 @@ from hypergradient.study.run.checkpoint import read_checkpoint, write_checkpoint
 from hypergradient.study.run.claim import Claim, digest_of
 from hypergradient.study.run.dask_worker import WorkOrder
 from hypergradient.study.run.execute import execute
+from hypergradient.study.run.guard import Leaving
 from hypergradient.study.run.store import Store
 from hypergradient.study.run.worker import work
 from hypergradient.study.status import in_full
@@ -81,7 +82,7 @@ def test_damaged_results_are_kept_aside_and_trained_anew(small, study_file, tmp_
         record(f"damaged {name}", len(DAMAGES), 0, 0, "damaged: RUN: trained anew by the next ...")
 
 
-class Stop(BaseException):
+class Stop(Leaving):
     """Ends a worker's work as a signal does."""
 
 

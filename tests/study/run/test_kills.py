@@ -15,7 +15,7 @@ from processes import Forked, Ledger, numbers, record, wait_until
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.run import train_runs
 from hypergradient.study.run.execute import execute
-from hypergradient.study.run.guard import MOST_DEATHS
+from hypergradient.study.run.guard import MOST_DEATHS, Leaving
 from hypergradient.study.run.store import Store
 from hypergradient.study.run.worker import work
 
@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.run.execute import execute
+from hypergradient.study.run.guard import Leaving
 from hypergradient.study.run.store import Store
 if __name__ == "__main__":
     runs = load_study(Path(sys.argv[1])).runs()
@@ -135,7 +136,7 @@ def test_killed_forty_times(study_file, tmp_path):
         assert attempt < 40
 
 
-class Stop(BaseException):
+class Stop(Leaving):
     """Ends a worker's work as a signal does."""
 
 

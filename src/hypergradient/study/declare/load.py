@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from hypergradient.study.declare.study import Study
-from hypergradient.study.errors import StudyError
+from hypergradient.study.errors import StudyError, one_line
 
 BUILT_IN = Path(__file__).parents[2] / "studies"
 """The folder of the studies that come with the package."""
@@ -24,9 +24,6 @@ SCALABLE = (
 """The fields that a scale of a study can change."""
 
 DEFAULT_SCALE = "laptop"
-
-LONGEST = 1000
-"""The most characters of a message."""
 
 
 def built_in_studies() -> dict[str, Path]:
@@ -68,12 +65,6 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
-
-
-def one_line(text: str) -> str:
-    """Return any text as one line that a terminal can show, cut where it is long."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
 
 
 def load_study(path: Path, scale: str | None = None) -> Study:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hypergradient.functions import FUNCTIONS, Function, Point
-from hypergradient.study.errors import StudyError
+from hypergradient.study.errors import OWN_CODE_RAISES, StudyError
 from hypergradient.study.import_by_name import import_object, is_reference
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _check(name: str, function: Function) -> None:
     try:
         gradient = function.gradient(start[None])
         lattice = function(_lattice(function, 2))
-    except Exception as error:  # a person's function may raise anything
+    except OWN_CODE_RAISES as error:
         raise StudyError(f"{name} at ({x:g}, {y:g}): {_line(error)}") from error
     if lattice.shape != (4,):
         raise StudyError(f"{name} is not elementwise: 4 points give {tuple(lattice.shape)}")
@@ -130,7 +130,7 @@ def _minimum(name: str, function: Function) -> Point:
     return x, y
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line
 from hypergradient.study.import_by_name import (
     import_object,
     is_reference,
@@ -109,7 +110,7 @@ class Method:
             self.build([torch.zeros(PROBE, requires_grad=True)], {})
         except ModuleNotFoundError as error:
             return f"{error}: pip install 'hypergradient[bench]'"
-        except Exception:  # noqa: BLE001  (``problem`` says what is wrong with options)
+        except OWN_CODE_RAISES:  # ``problem`` says what is wrong with options
             return None
         return None
 
@@ -131,8 +132,8 @@ class Method:
             return None
         except (TypeError, ValueError, RuntimeError) as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 (a person's optimizer may raise anything)
-            return f"{type(error).__name__}: {error}"
+        except OWN_CODE_RAISES as error:
+            return as_one_line(error)
         return None
 
 

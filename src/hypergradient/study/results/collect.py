@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from hypergradient.study.errors import StudyError
+from hypergradient.study.errors import OWN_CODE_RAISES, StudyError
 from hypergradient.study.methods.registry import find_method
 from hypergradient.study.results.schema import (
     EPOCHS_SCHEMA,
@@ -135,7 +135,7 @@ def traits_columns(run: Run, status: dict[str, Any]) -> dict[str, Any]:
     """
     if "base" in status:
         return {"base": status["base"], "adaptive": status["adaptive"]}
-    with suppress(Exception):  # a person's optimizer may raise anything
+    with suppress(*OWN_CODE_RAISES):
         traits = traits_of_method(run.method, tuple(sorted(run.hyper.items())))
         return {"base": traits.base, "adaptive": traits.adaptive}
     return {}

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.files import sha256, write_text
+from hypergradient.study.errors import one_line
+from hypergradient.study.files import open_own, sha256, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,7 +65,7 @@ class Claim:
 
         When the block ends, all of it is on the disk.
         """
-        with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
+        with open_own(self.folder / "metrics.jsonl", "w", encoding="utf-8") as file:
             file.writelines(to_json(record) + "\n" for record in records)
             file.flush()
             yield file
@@ -83,8 +84,9 @@ class Claim:
 
     def fail(self, traceback: str) -> None:
         """Write why the run crashed. The next command tries it again."""
-        write_text(self.folder / "traceback.txt", traceback)
-        error = traceback.strip().splitlines()[-1]
+        printable = traceback.encode(errors="backslashreplace").decode()  # as of lone surrogates
+        write_text(self.folder / "traceback.txt", printable)
+        error = one_line((printable.strip().splitlines() or ["no text"])[-1])
         write_text(self.folder / "status.json", to_json({"state": "failed", "error": error}))
 
 

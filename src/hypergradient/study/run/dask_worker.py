@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,14 +22,19 @@ from uuid import uuid4
 from hypergradient.study.declare.run import RESULTS_VERSION
 from hypergradient.study.errors import StudyError
 from hypergradient.study.files import DISK_ERRORS, cannot_write
-from hypergradient.study.run.guard import CHECKPOINT_SECONDS, GUARD_SECONDS, PATIENCE_SECONDS, leave
+from hypergradient.study.run.guard import (
+    CHECKPOINT_SECONDS,
+    PATIENCE_SECONDS,
+    leave,
+    parent_is_gone,
+    watch,
+)
 from hypergradient.study.run.locks import is_free, locked
 from hypergradient.study.run.worker import work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
-    from typing import Any
 
     from hypergradient.study.declare.run import Run
     from hypergradient.study.run.store import Store
@@ -174,7 +178,11 @@ def run_worker_process(pipe: Connection, order: WorkOrder) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
-    threading.Thread(target=watch, args=(order,), daemon=True).start()
+
+    def gone() -> bool:
+        return parent_is_gone() or order.has_ended()
+
+    threading.Thread(target=watch, args=(gone,), daemon=True).start()
     with suppress(FileNotFoundError):
         os.chdir(order.directory)
     refusal = order.refusal()
@@ -198,16 +206,3 @@ def problem_with(runs: Sequence[Run], order: WorkOrder) -> str | None:
     except (StudyError, ValueError) as error:
         return str(error)
     return None
-
-
-def watch(order: WorkOrder) -> None:
-    """Wait until the dask worker or the command is gone, then end this process.
-
-    It runs in a thread of its own.
-    """
-    parent: Any = multiprocessing.parent_process()
-    while parent.is_alive() and not order.has_ended():
-        time.sleep(GUARD_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(PATIENCE_SECONDS)
-    os._exit(1)  # a signal can be lost in a destructor

@@ -70,6 +70,8 @@ def execute(
         StudyError: Nothing can be written, the workers cannot work, or there is no such cluster.
     """
     unfinished = store.missing(runs)
+    for run in unfinished:
+        store.refuse_link(run)
     epochs = sum(run.epochs for run in runs)
     pool = pool_for(cluster if unfinished else None, workers, store, data_dir, checkpoint_seconds)
     try:

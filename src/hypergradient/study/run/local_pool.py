@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypergradient.study.errors import StudyError
 from hypergradient.study.files import DISK_ERRORS, cannot_write
-from hypergradient.study.run.guard import MOST_DEATHS, PATIENCE_SECONDS
+from hypergradient.study.run.guard import BROKEN, MOST_DEATHS, PATIENCE_SECONDS
 from hypergradient.study.run.worker import run_worker
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class LocalPool:
         self.processes = [process for process in self.processes if process.exitcode is None]
         self.killed = [*(self.killed if self.last_unfinished == len(unfinished) else []), *killed]
         self.last_unfinished = len(unfinished)
-        broken = any((process.exitcode or 0) > 0 for process in killed)
+        broken = any(process.exitcode == BROKEN for process in killed)
         if broken or len(self.killed) > MOST_DEATHS * (self.size + 1):
             codes = ", ".join(str(process.exitcode) for process in self.killed)
             raise StudyError(f"the workers cannot work: they ended with code {codes}")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hypergradient.study.errors import StudyError
+from hypergradient.study.files import open_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def try_lock(file: IO[bytes], kind: int) -> bool:
 def locked(path: Path) -> Iterator[IO[bytes]]:
     """Make a file and hold its lock while the block runs."""
     while True:
-        with path.open("wb") as file:
+        with open_own(path, "wb") as file:
             # It fails where another process looks at the lock, or removes the file, at this moment.
             if try_lock(file, fcntl.LOCK_EX) and path.exists():
                 yield file
@@ -51,7 +52,7 @@ def locked(path: Path) -> Iterator[IO[bytes]]:
 def is_free(path: Path) -> bool:
     """Return whether no process holds a file's lock, or there is no file. Nothing is written."""
     try:
-        with path.open("rb") as file:
+        with open_own(path, "rb") as file:
             return try_lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return True

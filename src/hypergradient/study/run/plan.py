@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hypergradient.study.errors import OWN_CODE_RAISES, StudyError, as_one_line
 from hypergradient.study.tasks.registry import find_task
 from hypergradient.study.train.groups import group_runs
 from hypergradient.study.train.start import start_session
@@ -55,7 +56,15 @@ def costs(missing: Iterable[Run], data_dir: Path | None) -> list[Cost]:
     alike: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in missing:
         alike[run.task, run.method].append(run)
-    return [probe(runs, data_dir) for _, runs in sorted(alike.items())]
+    measured = []
+    for (task, method), some in sorted(alike.items()):
+        try:
+            measured.append(probe(some, data_dir))
+        except StudyError:
+            raise
+        except OWN_CODE_RAISES as error:
+            raise StudyError(f"{task} with {method} raises {as_one_line(error)}") from error
+    return measured
 
 
 def probe(runs: list[Run], data_dir: Path | None) -> Cost:

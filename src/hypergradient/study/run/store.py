@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from hypergradient.study.errors import StudyError
-from hypergradient.study.files import DAMAGED, quarantine, write_text
+from hypergradient.study.files import DAMAGED, open_own, quarantine, write_text
 from hypergradient.study.run.claim import Claim, Json, digest_of, read_json
 from hypergradient.study.run.locks import is_free, try_lock
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from typing import IO
 
     from hypergradient.study.declare.run import Run
+
+
+FILES = ("run.json", "metrics.jsonl", "checkpoint.pt", "status.json", "traceback.txt")
+"""The files of a run, beside its lock. ``clean`` deletes these and their copies, and no others."""
 
 
 class Store:
@@ -94,27 +98,44 @@ class Store:
     def leftovers(self, run: Run) -> dict[str, list[Path]]:
         """Return the files of a run that nobody needs, by the reason why.
 
-        There are none while the run is being trained.
+        There are none while the run is being trained, nor where its directory is a link.
         """
         folder = self.folder_of(run)
-        if not folder.is_dir() or not self.idle(run):
+        if folder.is_symlink() or not folder.is_dir() or not self.idle(run):
             return {}
-        files = [path for path in folder.iterdir() if path.name != "lock"]
-        condition = self.condition(run)
-        if condition in {"failed", "damaged"}:
-            return {condition: files}
-        if condition == "to do":
-            return {"unfinished": files} if files else {}
+        return self._unneeded(run)
+
+    def _unneeded(self, run: Run) -> dict[str, list[Path]]:
+        """Return the files of a run that nobody needs, if no process trains it now."""
+        files = [path for path in self.folder_of(run).iterdir() if _is_of_a_run(path.name)]
+        condition = self.ending(run) if self.finished(run) else "unfinished"
+        if condition in {"failed", "damaged", "unfinished"}:
+            return {condition: files} if files else {}
         spare = [path for path in files if path.suffix in {".pt", ".partial", DAMAGED}]
         return {"done, with spare files": spare} if spare else {}
 
-    def remove(self, run: Run, files: Iterable[Path]) -> None:
-        """Remove files of a run, unless it is being trained. The lock file stays for others."""
+    def remove(self, run: Run, files: Iterable[Path]) -> list[Path]:
+        """Remove files that ``leftovers`` returned, if they still are leftovers.
+
+        A run that is being trained, or was finished since, keeps what it needs. The lock file stays
+        for others. A link is removed, not what it points to.
+
+        Returns:
+            The folders that are in a file's place. They are not removed.
+        """
+        folders = []
         with self.lock(run) as lock:
             if lock:
-                lock.truncate(0)
-                for path in sorted(files, key=lambda path: path.name != "status.json"):
-                    path.unlink(missing_ok=True)
+                now = {path for paths in self._unneeded(run).values() for path in paths}
+                there = sorted(now.intersection(files), key=lambda path: path.name != "status.json")
+                for path in there:
+                    if path.is_dir() and not path.is_symlink():
+                        folders.append(path)
+                    else:
+                        path.unlink(missing_ok=True)
+                if there and not self.finished(run):
+                    lock.truncate(0)
+        return folders
 
     def condition(self, run: Run) -> str:
         """Return "done", "diverged", "failed", "damaged", "training" or "to do"."""
@@ -180,6 +201,14 @@ class Store:
                     quarantine(status)
                 status.unlink(missing_ok=True)
 
+    def refuse_link(self, run: Run) -> None:
+        """Raise a ``StudyError`` if the run's directory is a link: nothing is written through it.
+
+        The results folder itself may be one.
+        """
+        if (folder := self.folder_of(run)).is_symlink():
+            raise StudyError(f"{folder} is a link where a folder should be: delete the link")
+
     def idle(self, run: Run) -> bool:
         """Return whether no process is training the run. Nothing is written."""
         return is_free(self.folder_of(run) / "lock")
@@ -194,8 +223,9 @@ class Store:
     def lock(self, run: Run) -> Iterator[IO[bytes] | None]:
         """Hold the run's lock while the block runs, or give None if another process holds it."""
         folder = self.folder_of(run)
+        self.refuse_link(run)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("ab", buffering=0) as lock:
+        with open_own(folder / "lock", "ab", buffering=0) as lock:
             yield lock if try_lock(lock, fcntl.LOCK_EX) else None
 
     @contextmanager
@@ -221,3 +251,10 @@ class Store:
                 yield None if self.finished(run) else Claim(folder, deaths, lock)
             finally:
                 lock.truncate(0)
+
+
+def _is_of_a_run(name: str) -> bool:
+    """Return whether a run has a file of that name, or a copy of it that was kept or left."""
+    return name in FILES or any(
+        name.startswith(f"{file}.") and name.endswith((DAMAGED, ".partial")) for file in FILES
+    )

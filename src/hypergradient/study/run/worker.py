@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import signal
+import threading
 import traceback
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hypergradient.study.files import DISK_ERRORS
-from hypergradient.study.run.guard import CHECKPOINT_SECONDS, MOST_DEATHS, leave
+from hypergradient.study.run.guard import (
+    BROKEN,
+    CHECKPOINT_SECONDS,
+    MOST_DEATHS,
+    is_of_the_run,
+    leave,
+    parent_is_gone,
+    watch,
+)
 from hypergradient.study.train.groups import group_runs
 
 if TYPE_CHECKING:
@@ -26,12 +35,17 @@ def run_worker(
     """Train runs until none is left to claim. This is what a process of ``LocalPool`` runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too
     signal.signal(signal.SIGTERM, leave)
+    threading.Thread(target=watch, args=(parent_is_gone,), daemon=True).start()
     try:
         work(runs, store, data_dir, checkpoint_seconds)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
-            raise
+            traceback.print_exc()
+            raise SystemExit(BROKEN) from error
         raise SystemExit(error.errno) from error  # the pool tells the person, once
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(BROKEN) from error
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving already
 
 
@@ -101,7 +115,9 @@ def train_claimed(
 
     try:
         train_runs(claims, data_dir, checkpoint_seconds)
-    except Exception as error:  # the worker goes on with the other runs
+    except BaseException as error:  # the worker goes on with the other runs
+        if not is_of_the_run(error):
+            raise
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         for run, claim in claims:

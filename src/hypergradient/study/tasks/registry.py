@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line
 from hypergradient.study.import_by_name import import_object, is_reference, source_hash
 from hypergradient.study.tasks.data.load import load_data
 
@@ -127,8 +128,8 @@ def find_task(name: str) -> Task:
     make = import_object(name)
     try:
         task = make()
-    except Exception as error:  # a person's function may raise anything
-        raise ValueError(f"{name} raises {type(error).__name__}: {error}") from error
+    except OWN_CODE_RAISES as error:
+        raise ValueError(f"{name} raises {as_one_line(error)}") from error
     if not isinstance(task, Task):
         raise ValueError(f"{name} returns {task!r}, which is no hypergradient.study.tasks.Task")  # noqa: TRY004
     return task

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hypergradient.study.errors import OWN_CODE_RAISES, StudyError, as_one_line
+from hypergradient.study.tasks.data.base import DataError
 from hypergradient.study.tasks.data.cifar10 import (
     cifar10,
     cifar10_part,
@@ -57,10 +59,18 @@ def load_data(dataset: str | Callable[[Path | None], Data], folder: Path | None 
             names, else the user's cache, downloading what it lacks.
 
     Raises:
-        DataError: A file is missing or damaged.
+        DataError: A file is missing or damaged, or a person's own function raises anything else.
     """
     if folder is None and (named := os.environ.get(ENVIRONMENT_VARIABLE)):
         folder = Path(named)
     if not isinstance(dataset, str):
-        return dataset(folder)
+        try:
+            return dataset(folder)
+        except StudyError:
+            raise
+        except OWN_CODE_RAISES as error:
+            name = getattr(dataset, "__name__", "the task's function")
+            raise DataError(
+                f"the data cannot be loaded: {name} raises {as_one_line(error)}"
+            ) from error
     return DATASETS[dataset](folder)
