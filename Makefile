@@ -3,8 +3,9 @@ PYTHON ?= python3
 # The CPU build of this release is enough for everything here; `make demo TORCH=torch` takes your own.
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+VENV ?= .venv
 
-.PHONY: demo test test-integrations lint bench bench-gpu gpu faults bench-cluster clean
+.PHONY: demo test mutations test-integrations smoke lint bench bench-gpu gpu faults bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -14,6 +15,11 @@ test: .venv/dev  ## all tests
 
 test-integrations: .venv/integrations  ## real runs of Lightning, Hugging Face, timm, ...
 	$(BIN)/python -m pytest -m integration
+
+smoke:  ## every optimizer in every use; other torch: VENV=.venv-2.6 TORCH=torch==2.6.0, about 5 GB
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	PYTHONPATH=src $(VENV)/bin/python scripts/smoke.py
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
@@ -32,6 +38,9 @@ gpu: .venv/dev  ## laws, steps, training and a language model on one GPU, under 
 	$(BIN)/python benchmarks/gpu_step.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 	$(BIN)/python benchmarks/gpu_training.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 	$(BIN)/python benchmarks/gpu_language_model.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+
+mutations: .venv/dev  ## make each fault of tests/faults.toml, and write who catches it in docs/mutations.md
+	$(BIN)/python tests/mutations.py
 
 faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
 	$(BIN)/python benchmarks/faults.py

@@ -1,15 +1,16 @@
 """Every optimizer under test in one table, and the random problems that they are tested on."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hypergradient import SGDHD, AdamHD, AdamWHD
+from hypergradient import SGDHD, AdamHD, AdamWHD, Base, Hypergradient
+from own_bases import Lion, Softened, TwoMeans
 from reference import Options, Reference
 
 Gradients = list[list[Tensor | None]]  # [group][parameter]
@@ -23,7 +24,11 @@ IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
 }
 LR = 0.05
 ADAMW_DECAY = 0.01  # torch's default
-BETAS = {"additive": 1e-3, "multiplicative": 0.2}  # rates move by some percent a step
+BETAS = {  # rates move by some percent a step
+    "additive": 1e-3,
+    "multiplicative": 0.2,
+    "relative": 0.02,
+}
 TIGHT = (0.048, 0.053)  # rates that start at LR run into both ends within a few steps
 APART = torch.tensor([1.0, 0.99, 1.01], dtype=torch.float64)  # rates of members
 SPREAD = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)  # and their betas; one is a base method
@@ -50,22 +55,39 @@ class Case:
         return BASES[self.hd]
 
     @property
+    def kernels(self) -> bool:
+        """Whether it has torch's implementations to choose from."""
+        return self.hd is not Hypergradient
+
+    @property
     def algorithm(self) -> str:
-        return str(self.base.__name__).lower()
+        """Its direction in the scalar loops."""
+        if self.kernels:
+            return "sgd" if self.hd is SGDHD else "adam"
+        base = self.options["base"]
+        return base if isinstance(base, str) else base.name
 
     @property
     def decoupled(self) -> bool:
+        defaults = getattr(self.options.get("base"), "defaults", {})
+        default = defaults.get("decoupled_weight_decay", self.hd is AdamWHD)
+        return bool(self.options.get("decoupled_weight_decay", default))
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether u_{t-1} is recomputed with the theta that decay was applied to."""
         return self.hd is AdamWHD
 
     @property
     def decay(self) -> float:
         """The decoupled weight decay lambda, a part of the direction; 0 for the others."""
-        return float(self.options.get("weight_decay", ADAMW_DECAY)) if self.decoupled else 0.0
+        usual = ADAMW_DECAY if self.hd is AdamWHD else 0.0
+        return float(self.options.get("weight_decay", usual)) if self.decoupled else 0.0
 
     @property
     def torchs(self) -> bool:
         """Whether all its base options are torch's, and h is the true derivative by the rate."""
-        return not {"classical", "product"} & self.options.keys()
+        return self.kernels and not {"classical", "product"} & self.options.keys()
 
     @property
     def ulps(self) -> int:
@@ -76,6 +98,10 @@ class Case:
         """The hypergradient optimizer, with the base options of this case."""
         return self.hd(params, **{"lr": LR, **self.options, **options})
 
+    def blank(self, params: Any) -> Any:
+        """The hypergradient optimizer with its default options, to load a state into."""
+        return self.hd(params, **{k: v for k, v in self.options.items() if k == "base"})
+
 
 BASES: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
     SGDHD: torch.optim.SGD,
@@ -85,6 +111,16 @@ BASES: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
 ADAM = frozenset({"step", "exp_avg", "exp_avg_sq"})
 AMSGRAD = ADAM | {"max_exp_avg_sq"}
 SHORT_MEMORY = (0.5, 0.9)
+EPS = 1e-3  # of bases that compute in the dtype of the parameter; 1e-8 is 0 in float16
+L2_UPWARDS = {"maximize": True, "weight_decay": 0.1}
+DECOUPLED = {"weight_decay": 0.1, "decoupled_weight_decay": True}
+
+
+def base_case(name: str, base: Base | str, state: AbstractSet[str], **options: Any) -> Case:
+    """A base through `Hypergradient`, which keeps u_t beside the base's own state."""
+    return Case(name, Hypergradient, {"base": base, **options}, frozenset({*state, "direction"}))
+
+
 NESTEROV = {"momentum": 0.9, "nesterov": True}
 
 CASES = (
@@ -118,29 +154,30 @@ CASES = (
         {"amsgrad": True, "betas": SHORT_MEMORY, "weight_decay": 0.1, "maximize": True},
         AMSGRAD,
     ),
+    base_case("nadam", "nadam", ADAM | {"mu_product"}),
+    base_case("nadam-decay", "nadam", ADAM | {"mu_product"}, betas=SHORT_MEMORY, **DECOUPLED),
+    base_case("rmsprop", "rmsprop", {"square_avg"}, alpha=0.9, eps=EPS),
+    base_case("rmsprop-maximize", "rmsprop", {"square_avg"}, **L2_UPWARDS, alpha=0.5, eps=EPS),
+    base_case("adagrad", "adagrad", {"sum"}, eps=0.1),
+    base_case("lion", "lion", {"exp_avg"}, betas=(0.9, 0.99), **DECOUPLED),
+    base_case("own-lion", Lion(), {"exp_avg"}, betas=(0.8, 0.9)),
+    base_case("own-without-state", Softened(), set(), weight_decay=0.1),
+    base_case("own-two-states", TwoMeans(), {"fast_mean", "slow_mean"}, weight_decay=0.1),
 )
 
 TORCH_CASES = tuple(case for case in CASES if case.torchs)
 
 
-def variants() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every rule, granularity, reduction and bounds, with a readable id."""
-    for rule, granularity, reduction, bounds in product(
-        BETAS, GRANULARITIES, ("sum", "mean"), BOUNDS
-    ):
-        if granularity == "element" and reduction == "mean":
-            continue  # a mean over one number; a law of its own says that it changes nothing
-        yield (
-            f"{rule}-{granularity}-{reduction}-{bounds}",
-            {
-                "rule": rule,
-                "lr": LR * APART if granularity == "member" else LR,
-                "hypergrad_lr": beta(rule, granularity),
-                "granularity": granularity,
-                "reduction": reduction,
-                "lr_bounds": BOUNDS[bounds],
-            },
-        )
+def variant(rule: str, granularity: str, reduction: str, bounds: str) -> dict[str, Any]:
+    """The options by which a rate moves, by their names."""
+    return {
+        "rule": rule,
+        "lr": LR * APART if granularity == "member" else LR,
+        "hypergrad_lr": beta(rule, granularity),
+        "granularity": granularity,
+        "reduction": reduction,
+        "lr_bounds": BOUNDS[bounds],
+    }
 
 
 def beta(rule: str, granularity: str) -> float | Tensor:
@@ -261,7 +298,13 @@ def reference_options(case: Case, own: dict[str, Any]) -> Options:
         plain["members"] = MEMBERS
     return Options(
         algorithm=case.algorithm,
-        **{"weight_decay": case.decay, "lr": LR, **case.options, **plain},
+        **{
+            "weight_decay": case.decay,
+            "decoupled_weight_decay": case.decoupled,
+            "lr": LR,
+            **{name: value for name, value in case.options.items() if name != "base"},
+            **plain,
+        },
     )
 
 

@@ -73,7 +73,7 @@ class Pair:
     def _know_what_can_be_known(self) -> None:
         """Where a rate has moved since a step of AdamW, u_{t-1} follows from the rate by now."""
         for s in self.scalars():
-            if self.case.decoupled and self.used.get(id(s), s.rate.value) != s.rate.value:
+            if self.case.recomputes and self.used.get(id(s), s.rate.value) != s.rate.value:
                 decay = s.options.weight_decay
                 s.u = (s.ratio + decay * s.theta) / (1 - decay * s.rate.value)
 

@@ -16,7 +16,7 @@ INFINITY = math.inf
 class Options:
     """What one parameter group asks for, in the words of the package."""
 
-    algorithm: str  # "sgd", "adam" or "adamw"
+    algorithm: str  # a key of `DIRECTIONS`
     lr: float | list[float]  # a list has one number a member
     hypergrad_lr: float | list[float]
     rule: str = "additive"
@@ -24,6 +24,7 @@ class Options:
     reduction: str = "sum"
     lr_bounds: tuple[float, float] | None = (0.0, INFINITY)
     weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
     maximize: bool = False
     momentum: float = 0.0
     dampening: float = 0.0
@@ -33,6 +34,11 @@ class Options:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     amsgrad: bool = False
+    momentum_decay: float = 4e-3  # of NAdam
+    alpha: float = 0.99  # of RMSprop
+    softness: float = 0.5  # this and the next two: of bases in own_bases.py
+    fast: float = 0.5
+    slow: float = 0.9
     members: int = 1  # of a stack: equal parts of each parameter, in order
 
     def of_member(self, i: int) -> "Options":
@@ -49,6 +55,7 @@ class Rate:
     """One learning rate, shared by everything that holds this object."""
 
     value: float
+    memory: list[float] = field(default_factory=list)  # of the rule
     terms: float = 0.0  # of its last move, without their signs: rounding may cost a share of them
 
 
@@ -64,10 +71,11 @@ class Scalar:
     g: float | None = None  # this step's gradient; None where there is none
     steps: int = 0
     momentum: float = 0.0
-    ratio: float = 0.0  # Adam's part of u, without decoupled decay
+    ratio: float = 0.0  # u_t without decoupled decay
     m: float = 0.0
     v: float = 0.0
     v_max: float = 0.0
+    product: float = 1.0  # of NAdam's momenta
 
 
 @dataclass
@@ -108,15 +116,7 @@ class Reference:
         everything = [s for group in self.groups for p in group for s in p]
         active = [s for s in everything if s.g is not None]
 
-        moved: dict[int, tuple[Rate, float]] = {}
-        for scalar in everything:
-            if id(scalar.rate) not in moved:
-                if scalar.options.granularity == "global":
-                    pool = active
-                else:
-                    pool = [s for s in active if s.rate is scalar.rate]
-                moved[id(scalar.rate)] = scalar.rate, adapted(scalar, pool)
-        for rate, value in moved.values():
+        for rate, value in self._moved(everything, active, gradients):
             rate.value = value
 
         for scalar in active:
@@ -128,12 +128,36 @@ class Reference:
                 scalar.theta -= scalar.rate.value * scalar.u
             scalar.last_g = scalar.g
 
+    def _moved(
+        self,
+        everything: Sequence[Scalar],
+        active: Sequence[Scalar],
+        gradients: Sequence[Sequence[Sequence[float] | None]],
+    ) -> list[tuple[Rate, float]]:
+        """Each rate of those that step, and alpha_t of it."""
+        steps = {  # an empty parameter with a gradient makes a step, too
+            id(s.rate)
+            for group, of_group in zip(self.groups, gradients, strict=True)
+            if any(g is not None for g in of_group)
+            for s in (s for p in group for s in p)
+        }
+        moved: dict[int, tuple[Rate, float]] = {}
+        for scalar in everything:
+            if id(scalar.rate) not in moved:
+                if scalar.options.granularity == "global":
+                    pool = [s for s in active if by_log(s) == by_log(scalar)]
+                else:
+                    pool = [s for s in active if s.rate is scalar.rate]
+                if pool or (of_all(scalar) and id(scalar.rate) in steps):
+                    moved[id(scalar.rate)] = scalar.rate, adapted(scalar, pool)
+        return list(moved.values())
+
 
 def gradient(s: Scalar, g: float) -> float:
     """g_t: what descent goes down, with L2 decay where decay is not decoupled."""
     if s.options.maximize:
         g = -g
-    if s.options.algorithm != "adamw" and s.options.weight_decay:
+    if not s.options.decoupled_weight_decay and s.options.weight_decay:
         g += s.options.weight_decay * s.theta
     return g
 
@@ -141,32 +165,31 @@ def gradient(s: Scalar, g: float) -> float:
 def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
     """alpha_t of the rate that `s` holds, from h_t = <g_t, u_{t-1}> over the pool."""
     o, alpha = s.options, s.rate.value
-    if not pool:
-        return alpha
     h = terms = g_squared = u_squared = g = u = 0.0
     for each in pool:
         assert each.g is not None
         g = each.g
         u = each.u if each.options.product == "direction" else each.last_g
-        h += g * u
-        terms += abs(g * u)
+        product = g * u * (each.rate.value if by_log(s) else 1.0)
+        h += product
+        terms += abs(product)
         g_squared += g * g
         u_squared += u * u
-    if o.reduction == "mean":  # of all, so that a ratio of them stays what it is
+    if o.reduction == "mean" and pool:  # of all, so that a ratio of them stays what it is
         h, terms, g_squared, u_squared = (
             total / len(pool) for total in (h, terms, g_squared, u_squared)
         )
 
-    if o.rule == "additive":
-        new = alpha + o.hypergrad_lr * h
-        size = abs(alpha) + o.hypergrad_lr * terms
-    else:
+    size = abs(alpha) + o.hypergrad_lr * terms
+    if FORMS[o.rule] == "cosine":
         norms = math.sqrt(g_squared) * math.sqrt(u_squared)
         cosine = 0.0 if norms == 0.0 else h / norms
         if o.granularity == "element":  # of two numbers, whose squares may be too small
             cosine = sign(g) * sign(u)
-        new, h = alpha * (1 + o.hypergrad_lr * cosine), cosine
+        h = cosine
+    if FORMS[o.rule] != "inner product":
         size = abs(alpha) * (1 + o.hypergrad_lr)
+    new = RULES[o.rule](s.rate, h, o.hypergrad_lr)
     s.rate.terms = size if math.isfinite(new) else abs(alpha)
     if not math.isfinite(new) or h == 0.0:  # bounds are for moves
         return alpha
@@ -174,6 +197,46 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
         lower, upper = o.lr_bounds
         new = min(max(new, lower), upper)
     return new
+
+
+def of_all(s: Scalar) -> bool:
+    """Whether the scalars of a group share a rate, or those of each member."""
+    return s.options.granularity in {"global", "group", "member"}
+
+
+def by_log(s: Scalar) -> bool:
+    """Whether h_t is the derivative by log alpha, alpha <g_t, u_{t-1}>."""
+    return FORMS[s.options.rule] == "logarithmic"
+
+
+def additive(rate: Rate, h: float, beta: float) -> float:
+    return rate.value + beta * h
+
+
+def multiplicative(rate: Rate, h: float, beta: float) -> float:
+    return rate.value * (1 + beta * h)
+
+
+def relative(rate: Rate, h: float, beta: float) -> float:
+    """The rule of Untuned for one rate, whose directions all agree (see docs/untuned.md)."""
+    if not math.isfinite(h):
+        return rate.value
+    steps, over_max, mean, warming_up = rate.memory or (0.0, 1.0, 0.0, 1.0)
+    steps += 1
+    size = min(abs(h), 100 * mean) if mean > 0 else abs(h)
+    mean += (size - mean) / max(min(steps - 1, 200), steps / 2, 1)
+    if h < 0:
+        warming_up = 0.0
+    eta = min(beta, (2.0 if h > 0 else 0.5) / steps)
+    eta = max(eta, 4 * beta * warming_up)
+    ratio = max(-1.0, min(1.0, h / mean)) if mean else 0.0
+    moved = max(over_max * math.exp(eta * ratio), 0.01)
+    rate.memory = [steps, min(moved, 1.0), mean, warming_up]
+    return rate.value * moved / over_max
+
+
+RULES = {"additive": additive, "multiplicative": multiplicative, "relative": relative}
+FORMS = {"additive": "inner product", "multiplicative": "cosine", "relative": "logarithmic"}
 
 
 def sign(x: float) -> float:
@@ -185,7 +248,10 @@ def direction(s: Scalar) -> float:
     """u_t, so that theta_t = theta_{t-1} - alpha_t u_t."""
     assert s.g is not None
     s.steps += 1
-    return sgd(s, s.g) if s.options.algorithm == "sgd" else adam(s, s.g)
+    s.ratio = DIRECTIONS[s.options.algorithm](s, s.g)
+    if s.options.decoupled_weight_decay:  # theta_{t-1}: such decay is part of the direction
+        return s.ratio + s.options.weight_decay * s.theta
+    return s.ratio
 
 
 def sgd(s: Scalar, g: float) -> float:
@@ -220,7 +286,56 @@ def adam(s: Scalar, g: float) -> float:
     m_hat = s.m / (1 - beta1**s.steps)
     # AMSGrad keeps the largest v before its bias is corrected, as torch does.
     v_hat = (s.v_max if o.amsgrad else s.v) / (1 - beta2**s.steps)
-    u = s.ratio = m_hat / (math.sqrt(v_hat) + o.eps)
-    if o.algorithm == "adamw":
-        u += o.weight_decay * s.theta  # theta_{t-1}: decoupled decay is part of the direction
+    return m_hat / (math.sqrt(v_hat) + o.eps)
+
+
+def nadam(s: Scalar, g: float) -> float:
+    o, t = s.options, s.steps
+    beta1, beta2 = o.betas
+    mu = beta1 * (1 - 0.5 * 0.96 ** (t * o.momentum_decay))
+    next_mu = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * o.momentum_decay))
+    s.product *= mu
+    s.m = beta1 * s.m + (1 - beta1) * g
+    s.v = beta2 * s.v + (1 - beta2) * g * g
+    m_hat = next_mu * s.m / (1 - s.product * next_mu) + (1 - mu) * g / (1 - s.product)
+    return m_hat / (math.sqrt(s.v / (1 - beta2**t)) + o.eps)
+
+
+def rmsprop(s: Scalar, g: float) -> float:
+    s.v = s.options.alpha * s.v + (1 - s.options.alpha) * g * g
+    return g / (math.sqrt(s.v) + s.options.eps)
+
+
+def adagrad(s: Scalar, g: float) -> float:
+    s.v += g * g
+    return g / (math.sqrt(s.v) + s.options.eps)
+
+
+def lion(s: Scalar, g: float) -> float:
+    beta1, beta2 = s.options.betas
+    c = beta1 * s.m + (1 - beta1) * g
+    u = float((c > 0) - (c < 0))  # 0 of NaN, as torch.sign has it
+    s.m = beta2 * s.m + (1 - beta2) * g
     return u
+
+
+def softened(s: Scalar, g: float) -> float:
+    return g / (abs(g) + s.options.softness)
+
+
+def two_means(s: Scalar, g: float) -> float:
+    s.m += (1 - s.options.fast) * (g - s.m)
+    s.v += (1 - s.options.slow) * (g - s.v)
+    return s.m / (1 + abs(s.v))
+
+
+DIRECTIONS = {
+    "sgd": sgd,
+    "adam": adam,
+    "nadam": nadam,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "lion": lion,
+    "softened": softened,
+    "twomeans": two_means,
+}

@@ -44,6 +44,8 @@ LIBRARY_DOORS = {
 """The modules of the library that the harness may import."""
 
 STUDY = "hypergradient.study"
+COMMAND = "hypergradient.__main__"
+"""`python -m hypergradient`: the one module of the library that imports the harness."""
 
 
 def sources(package):
@@ -135,7 +137,7 @@ def harness_in_library(edges):
         f"{name} -> {other}"
         for name, imported in edges.items()
         for other in imported
-        if not name.startswith(STUDY) and other.startswith(STUDY)
+        if not name.startswith(STUDY) and other.startswith(STUDY) and name != COMMAND
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cases import GRANULARITIES, MEMBERS, TORCH_CASES, Case, grouped, parameters, problem, rates
 from hypergradient import SGDHD
+from pairwise import pairs
 
 BETA = 1e-3
 STEPS = 5
@@ -45,9 +46,7 @@ def flat(groups: list[list[Tensor]]) -> Tensor:
     return torch.cat([p.flatten() for group in groups for p in group])
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", TORCH_CASES, ids=str)
+@pairs(case=TORCH_CASES, granularity=GRANULARITIES, reduction=["sum", "mean"])
 def test_the_rate_moves_by_minus_the_derivative(
     case: Case, granularity: str, reduction: str
 ) -> None:

@@ -24,6 +24,7 @@ from cases import (
     reference,
 )
 from hypergradient import SGDHD, AdamHD
+from pairwise import pairs
 from reference import Reference
 
 TOLERANCE = 1e-12
@@ -48,10 +49,7 @@ def assert_follows(optimizer: Any, groups: list[list[Tensor]], loops: Reference)
             )
 
 
-@pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pairs(order=ORDERS, case=CASES, granularity=GRANULARITIES, rule=BETAS)
 def test_order_of_parameters_does_not_matter(
     case: Case, granularity: str, rule: str, order: tuple[int, ...]
 ) -> None:
@@ -130,9 +128,7 @@ def flat(groups: list[list[Tensor]]) -> list[Tensor]:
     return [x for group in groups for x in group]
 
 
-@pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairs(case=CASES, granularity=GRANULARITIES, rule=BETAS)
 def test_a_group_may_join_in_mid_training(case: Case, granularity: str, rule: str) -> None:
     of = problem(17, steps=8, missing=0.0, granularity=granularity)
     options = {"granularity": granularity, "rule": rule, "hypergrad_lr": beta(rule, granularity)}
@@ -193,10 +189,7 @@ def test_a_parameter_keeps_its_direction_while_it_has_no_gradient(case: Case) ->
         assert torch.equal(x, y)
 
 
-@pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("value", [NAN, INF, -INF], ids=str)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairs(case=CASES, granularity=GRANULARITIES, value=[NAN, INF, -INF], rule=BETAS)
 def test_a_non_finite_gradient_leaves_the_rate_as_it_was(
     case: Case, granularity: str, value: float, rule: str
 ) -> None:
@@ -232,9 +225,7 @@ def test_a_non_finite_gradient_leaves_the_rate_as_it_was(
         assert all(torch.isfinite(rate).all() for group in rates(optimizer) for rate in group)
 
 
-@pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("value", [NAN, INF, -INF], ids=str)
+@pairs(value=[NAN, INF, -INF], granularity=GRANULARITIES, rule=BETAS)
 def test_a_rate_moves_again_when_directions_are_finite_again(
     value: float, granularity: str, rule: str
 ) -> None:

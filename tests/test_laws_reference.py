@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cases import (
+    BETAS,
+    BOUNDS,
     CASES,
+    GRANULARITIES,
     LR,
     SHAPES,
     TIGHT,
@@ -26,10 +29,10 @@ from cases import (
     rates,
     reference,
     stacked,
-    variants,
+    variant,
 )
+from pairwise import pairs
 
-VARIANTS = dict(variants())
 STEPS = 6
 
 # How far a value may be from the float64 loops, relative to itself plus its scale. In float32 and
@@ -44,22 +47,37 @@ THETA_SCALE = 1.0  # parameters start as standard normal numbers
 RATE_SCALE = LR
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).removeprefix("torch."))
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_scalar_loops(case: Case, variant: str, dtype: torch.dtype) -> None:
-    seed = zlib.crc32(f"{case} {variant}".encode())
-    first = VARIANTS[variant]
+@pairs(
+    case=CASES,
+    rate=[f"{rule} {granularity}" for rule in BETAS for granularity in GRANULARITIES],
+    reduction=["sum", "mean"],
+    bounds=BOUNDS,
+    dtype=TOLERANCE,
+)
+def test_equals_scalar_loops(
+    case: Case, rate: str, reduction: str, bounds: str, dtype: torch.dtype
+) -> None:
+    rule, granularity = rate.split()
+    seed = zlib.crc32(f"{case} {rate} {reduction} {bounds}".encode())
+    first = variant(rule, granularity, reduction, bounds)
     given_problem = problem(
         seed,
         dtype,
         steps=STEPS,
-        missing=0.0 if loses_pauses(case, first["granularity"]) else 0.2,
+        missing=0.0 if loses_pauses(case, granularity) else 0.2,
         steady=dtype is torch.bfloat16,
-        granularity=first["granularity"],
+        granularity=granularity,
     )
     second = {**first, "lr": 1.04 * first["lr"], "hypergrad_lr": 0.5 * first["hypergrad_lr"]}
     follow(case, given_problem, [first, second], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_the_rule_relative_equals_its_scalars_for_long(granularity: str) -> None:
+    """Its speed falls with the number of steps, and its mean becomes one of many."""
+    of = problem(5, steps=150, granularity=granularity)
+    options = {**variant("relative", granularity, "sum", "positive"), "hypergrad_lr": 0.05}
+    follow(CASES[0], of, [options, options], 1e-10)
 
 
 def loses_pauses(case: Case, granularity: str) -> bool:
@@ -69,7 +87,7 @@ def loses_pauses(case: Case, granularity: str) -> bool:
     follows from theta and the rate of that step. While a parameter pauses, a rate that it shares
     may move.
     """
-    return case.decoupled and granularity in {"global", "group", "member"}
+    return case.recomputes and granularity in {"global", "group", "member"}
 
 
 def follow(case: Case, of: Problem, options: list[dict[str, Any]], tolerance: float) -> None:
@@ -100,7 +118,7 @@ def group_options(rule: str) -> st.SearchStrategy[dict[str, Any]]:
     """Options that groups may differ in, all in one rule (`global` has a test of its own)."""
     return st.fixed_dictionaries(
         {
-            "lr": st.sampled_from([0.0, 0.049, 0.052]),
+            "lr": st.sampled_from([0.0] * (rule == "additive") + [0.049, 0.052]),
             "hypergrad_lr": st.sampled_from([0.0, 1e-4, 1e-3]),
             "rule": st.just(rule),
             "granularity": st.sampled_from(["group", "tensor", "element", "member"]),
@@ -120,9 +138,7 @@ def worlds(draw: st.DrawFn) -> tuple[Case, Problem, list[dict[str, Any]]]:
     """A case, and a problem in one to three groups of one to four tensors, with own options."""
     case = draw(st.sampled_from([c for c in CASES if "maximize" not in c.options]))
     shapes = draw(st.lists(st.lists(SHAPE, min_size=1, max_size=4), min_size=1, max_size=3))
-    options = [
-        draw(st.sampled_from(["additive", "multiplicative"]).flatmap(group_options)) for _ in shapes
-    ]
+    options = [draw(st.sampled_from([*BETAS]).flatmap(group_options)) for _ in shapes]
     shapes = [stacked(own, o["granularity"]) for own, o in zip(shapes, options, strict=True)]
     exact = not any(loses_pauses(case, own["granularity"]) for own in options)
     missing = draw(st.sampled_from([0.0, 0.3, 0.7])) if exact else 0.0
@@ -138,7 +154,7 @@ def test_equals_scalar_loops_in_any_groups(
 
 
 @pytest.mark.parametrize("granularity", ["global", "group", "member"])
-@pytest.mark.parametrize("case", [c for c in CASES if c.decoupled], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.recomputes], ids=str)
 def test_pauses_under_decoupled_decay_cost_little(case: Case, granularity: str) -> None:
     """See `loses_pauses`: u_{t-1} is off by the factor (1 - lambda alpha) / (1 - lambda alpha').
 
@@ -178,19 +194,18 @@ def test_the_scalar_loops_are_torch_at_a_constant_rate(case: Case) -> None:
             assert_near(numbers(theta), [s.theta for s in wanted], 1e-14, THETA_SCALE)
 
 
-@pytest.mark.parametrize("rule", ["additive", "multiplicative"])
+@pytest.mark.parametrize("rule", BETAS)
 def test_the_problems_reach_both_bounds(rule: str) -> None:
     """The table above would prove little of `lr_bounds` if no rate ever ran into them."""
     lower, upper = TIGHT
     seen: set[float] = set()
-    for variant, options in VARIANTS.items():
-        if options["rule"] == rule and options["lr_bounds"] == TIGHT:
-            granularity = options["granularity"]
-            of = problem(zlib.crc32(variant.encode()), steps=STEPS, granularity=granularity)
-            loops = reference(CASES[0], of.start, [options, options])
-            for gradients in of.gradients:
-                loops.step(as_numbers(gradients))
-                seen |= {s.rate.value for group in loops.groups for p in group for s in p}
+    for seed, granularity in enumerate(GRANULARITIES):
+        options = variant(rule, granularity, "sum", "tight")
+        of = problem(seed, steps=STEPS, granularity=granularity)
+        loops = reference(CASES[0], of.start, [options, options])
+        for gradients in of.gradients:
+            loops.step(as_numbers(gradients))
+            seen |= {s.rate.value for group in loops.groups for p in group for s in p}
     assert {lower, upper} <= seen
     assert min(seen) == lower
     assert max(seen) == upper

@@ -26,6 +26,7 @@ from cases import (
     rates,
     stacked,
 )
+from pairwise import pairs
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 STEPS = 8
@@ -77,10 +78,7 @@ def half_way(
     return optimizer, groups, of
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
-@pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairs(case=CASES, granularity=GRANULARITIES, rule=BETAS, dtype=DTYPES)
 def test_save_load_continue_is_bitwise(
     case: Case, granularity: str, rule: str, dtype: torch.dtype
 ) -> None:
@@ -91,7 +89,7 @@ def test_save_load_continue_is_bitwise(
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     copied = parameters(groups)
-    fresh = case.hd(grouped(copied, [{}, {}]))  # its options come with the state
+    fresh = case.blank(grouped(copied, [{}, {}]))  # its options come with the state
     fresh.load_state_dict(torch.load(file))
     assert_same(optimizer, groups, fresh, copied)
 
@@ -100,9 +98,7 @@ def test_save_load_continue_is_bitwise(
     assert_same(optimizer, groups, fresh, copied)
 
 
-@pytest.mark.parametrize("how", ["pickle", "deepcopy"])
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairs(case=CASES, granularity=GRANULARITIES, how=["pickle", "deepcopy"])
 def test_a_copy_goes_on_alone_and_the_same(case: Case, granularity: str, how: str) -> None:
     optimizer, groups, of = half_way(
         case, torch.bfloat16, granularity=granularity, hypergrad_lr=1e-3
@@ -136,9 +132,7 @@ def test_state_is_the_bases_and_no_more(case: Case, granularity: str) -> None:
             assert state.keys() - rate == case.state
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairs(case=CASES, granularity=GRANULARITIES, dtype=DTYPES)
 def test_rates_are_never_coarser_than_float32(
     case: Case, granularity: str, dtype: torch.dtype
 ) -> None:

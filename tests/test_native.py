@@ -18,6 +18,7 @@ from hypergradient import SGDHD, AdamHD, AdamWHD
 from hypergradient.engine import hypergradients, native, native_library
 from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.param_step import Batches, UpdateRule
+from pairwise import pairs
 from test_laws_reference import TOLERANCE, follow, loses_pauses
 
 needs_compiler = pytest.mark.skipif(native_library.function() is None, reason="no C compiler here")
@@ -39,9 +40,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("granularity", ["group", "tensor", "element"])
-@pytest.mark.parametrize("rule", BETAS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pairs(case=CASES, rule=BETAS, granularity=["group", "tensor", "element"])
 def test_eager_float32_equals_scalar_loops(case: Case, rule: str, granularity: str) -> None:
     """As test_laws_reference.py has it for the C function, where there is a compiler."""
     options = {"rule": rule, "hypergrad_lr": BETAS[rule], "granularity": granularity}
@@ -82,8 +81,8 @@ def test_rates_of_elements_are_the_eager_ones(case: Case, bounds: Any) -> None:
 
 
 BY_TORCH = {"classical", "classical-nesterov", "nesterov-gradient", "adam-gradient"} | {
-    "amsgrad",
-    "amsgradw-maximize",
+    *("amsgrad", "amsgradw-maximize"),
+    *(case.name for case in CASES if not case.kernels),
 }  # whose states do not advance ahead of theta
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cases import CASES, LR, SHAPES, Case, grouped, parameters, rates
+from cases import BETAS, CASES, LR, SHAPES, Case, grouped, parameters, rates
 from pair import Pair, assert_untouched, everything, normal
 from thorough import thorough
 
@@ -29,13 +29,18 @@ def group_options(granularity: st.SearchStrategy[str]) -> st.SearchStrategy[dict
         {
             "lr": st.sampled_from([LR, 0.0, 0.052]),
             "hypergrad_lr": st.sampled_from([1e-3, 0.0, 0.2]),
-            "rule": st.sampled_from(["additive", "multiplicative"]),
+            "rule": st.sampled_from([*BETAS]),
             "granularity": granularity,
             "reduction": st.sampled_from(["sum", "mean"]),
             "lr_bounds": st.sampled_from([(0.0, math.inf), (0.0, 0.0525), None]),
             "weight_decay": st.sampled_from([0.0, 0.1]),
         }
-    )
+    ).map(able_to_move)
+
+
+def able_to_move(options: dict[str, Any]) -> dict[str, Any]:
+    """A rate of 0 is refused with the rules that multiply it."""
+    return options if options["rule"] == "additive" else {**options, "lr": options["lr"] or LR}
 
 
 own = group_options(st.sampled_from(["group", "tensor", "element"]))

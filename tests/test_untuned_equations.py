@@ -36,43 +36,62 @@ def by_hand(
     decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    shape: Callable[[int], float] = lambda _: 1.0,
 ) -> tuple[list[float], list[float], list[float]]:
-    """The equations, a number at a time: y, x, and the rate of each step."""
+    """The equations, a number at a time: y, x, and the learned rate of each step.
+
+    The rate in use at step t is shape(t) times the learned one. Where it is 0 nothing is learned.
+    """
     n = len(theta)
     x, y, z = list(theta), list(theta), list(theta)
     v, m = [0.0] * n, [0.0] * n
-    alpha, largest, spread, total = lr, 0.0, 0.0, 0.0
-    rates, rising = [], True
+    alpha, first, largest, spread, total = lr, lr, 0.0, 0.0, 0.0
+    rates, warming_up, climbing, k, age = [], True, False, 0, 0
     for t in range(1, steps + 1):
         g = gradient(y, t)
         v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
         u = g
         if base == "adam":
             roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
-            u = [gi / root for gi, root in zip(g, roots, strict=True)]
+            u = [max(-3.0, min(3.0, gi / root)) for gi, root in zip(g, roots, strict=True)]
         if t == 1:
             size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
-            first = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
-            alpha = min(lr, 1e-2 * size / math.sqrt(sum(ui * ui for ui in first) / n))
+            one = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
+            first = 1e-2 * size / math.sqrt(sum(ui * ui for ui in one) / n)
+            alpha = min(lr, first)
+            climbing = alpha < first
         largest = max(largest, alpha)
         weight = largest**2 * t**3
         total += weight
         c = weight / total
-        h = -alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
-        z = [zi - alpha * (ui + decay * yi) for zi, ui, yi in zip(z, u, y, strict=True)]
-        x = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
-        new = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
-        m = [0.98 * (mi + (ni - yi) / alpha) for mi, ni, yi in zip(m, new, y, strict=True)]
-        y = new
+        u = [ui + decay * yi for ui, yi in zip(u, y, strict=True)]
+        h = alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
+        agreement = sum(ui * mi for ui, mi in zip(u, m, strict=True)) / sum(ui * ui for ui in u)
+        used = shape(t) * alpha
+        z = [zi - used * ui for zi, ui in zip(z, u, strict=True)]
+        new = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
+        mu = 1 - 1 / max(50, 0.5 * t)
+        m = [mu * (mi + (xi - ni) / alpha) for mi, xi, ni in zip(m, x, new, strict=True)]
+        x = new
+        y = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
         rates.append(alpha)
-        if t > 1:
+        k += used != 0
+        age += used != 0 and not climbing
+        if k > 1 and used != 0:
             size = min(abs(h), 100 * spread) if spread > 0 else abs(h)
-            share = max(0.5 * t, min(t - 1, 200))
+            share = max(0.5 * k, min(k - 1, 200))
             spread += (size - spread) / share
-            rising = rising and h >= 0
-            speed = min(0.05, 10 / t)
-            alpha *= math.exp((0.2 if rising else speed) * max(-1.0, min(1.0, h / spread)))
+            ratio = max(-1.0, min(1.0, h / spread))
+            warming_up = warming_up and (h >= 0 or climbing)
+            eta = min(0.05, 2 / max(age, 1))
+            if ratio < 0:
+                eta = min(0.05, 0.5 / max(age, 1) * (1 + 200 / max(age, 1)))
+            correlation = agreement / sum(0.98**i for i in range(1, k))
+            agreed = max(0.0, min(1.0, correlation / 0.2))
+            fastest = 0.2 * (float(ratio > 0) if climbing else agreed)
+            alpha *= math.exp((max(eta, fastest) if warming_up else eta) * ratio)
             alpha = max(alpha, 0.01 * largest)
+            climbing = climbing and alpha < first
     return y, x, rates
 
 
@@ -110,6 +129,40 @@ def test_it_is_its_equations(seed: int, base: str, decay: float, beta: float, lr
     assert [*a.tolist(), *b.tolist()] == pytest.approx(x, rel=1e-8, abs=1e-10)
     optimizer.train()
     assert [*a.tolist(), *b.tolist()] == pytest.approx(y, rel=1e-8, abs=1e-10)
+
+
+SHAPES: dict[str, Callable[[int], float]] = {
+    "linear warm-up and decay": lambda t: min(t / 10, (40 - t) / 30),  # 0 at the last step
+    "from zero": lambda t: (t - 1) / 40,
+    "on and off": lambda t: float(t % 7 != 0),
+    "down and up": lambda t: 0.5 + 0.5 * math.cos(0.5 * t),
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_schedule_multiplies_the_learned_rate(name: str, base: str) -> None:
+    """The rate in use is s_t times the learned one, and both are those of the equations."""
+    matrix, start = quadratic(4, 3)
+    shape = SHAPES[name]
+
+    def gradient(theta: list[float], t: int) -> list[float]:
+        return [sum(a * b for a, b in zip(row, theta, strict=True)) + math.sin(t) for row in matrix]
+
+    y, x, rates = by_hand(gradient, start, 40, base=base, shape=shape)
+    p = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    optimizer = Untuned([p], betas=(0.9, 0.999), base=base)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: shape(t + 1))
+    for t in range(1, 41):
+        if t > 1:
+            used = optimizer.param_groups[0]["lr"].item()
+            assert used == pytest.approx(shape(t) * rates[t - 1], rel=1e-9, abs=1e-15)
+        p.grad = torch.tensor(gradient(p.tolist(), t), dtype=torch.float64)
+        optimizer.step()
+        schedule.step()
+    assert p.tolist() == pytest.approx(y, rel=1e-8, abs=1e-10)
+    optimizer.eval()
+    assert p.tolist() == pytest.approx(x, rel=1e-8, abs=1e-10)
 
 
 @settings(max_examples=30)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hypergradient.optimizers.sgd import SGDHD
     from hypergradient.optimizers.untuned import Untuned
 
+__version__ = "0.1.0"
+
 __all__ = ["SGDHD", "AdamHD", "AdamWHD", "Base", "Hypergradient", "MuonHD", "Untuned"]
 
 _HOME = {

@@ -32,7 +32,7 @@ from training import (
 
 EXACT = 1e-11
 SAVED_AFTER = 3  # of 5 steps
-FIELDS = ("lr", "scheduled_lr", "lr_scale", "initial_lr", "closed_form_schedule")
+FIELDS = ("lr", "scheduled_lr", "learned_scale", "initial_lr", "closed_form_schedule")
 SETTINGS = settings()
 
 

@@ -26,6 +26,7 @@ from cases import (
     reference,
 )
 from hypergradient import SGDHD, AdamHD
+from pairwise import covering
 
 Placements = Sequence[Any] | None  # None for a plain tensor
 ROWS, COLUMNS, SAME = Shard(0), Shard(1), Replicate()
@@ -65,15 +66,20 @@ def partial_sum(g: Tensor, mesh: DeviceMesh, placements: Sequence[Any]) -> Tenso
     return DTensor.from_local(local, mesh, parts, run_check=False, shape=g.shape, stride=g.stride())
 
 
-def variants() -> Iterator[dict[str, Any]]:
-    for rule, granularity, reduction in product(BETAS, GRANULARITIES, ("sum", "mean")):
-        if reduction == "sum" or (granularity != "element" and rule == "additive"):
-            yield {
+def variants(cases: Sequence[Case]) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Cases and options of their rates, in which all pairs meet."""
+    axes = (list(cases), list(BETAS), GRANULARITIES, ("sum", "mean"))
+    for row in covering([len(axis) for axis in axes]):
+        case, rule, granularity, reduction = (axis[i] for axis, i in zip(axes, row, strict=True))
+        yield (
+            case,
+            {
                 "rule": rule,
                 "hypergrad_lr": BETAS[rule],
                 "granularity": granularity,
                 "reduction": reduction,
-            }
+            },
+        )
 
 
 def follow(
@@ -106,11 +112,10 @@ def follow(
 
 
 def follow_all(cases: Sequence[Case], shape: Any, names: Any, layout: Any, partial: bool) -> None:
-    for case in cases:
+    for case, options in variants(cases):
         # with pauses, decoupled decay follows the loops only nearly: see test_laws_reference
-        of = problem(31, steps=3, missing=0.0 if case.decoupled else 0.2)
-        for options in variants() if case in FEW else list(variants())[CASES.index(case) % 2 :: 2]:
-            follow(case, of, options, mesh_of(shape, names), layout, partial)
+        of = problem(31, steps=3, missing=0.0 if case.recomputes else 0.2)
+        follow(case, of, options, mesh_of(shape, names), layout, partial)
 
 
 def test_shards_and_replicas_follow_the_loops() -> None:

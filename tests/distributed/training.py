@@ -24,7 +24,8 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from hypergradient import SGDHD, AdamHD, AdamWHD
+from hypergradient import SGDHD, AdamHD, AdamWHD, Hypergradient
+from own_bases import TwoMeans
 
 GRANULARITIES = ("global", "group", "tensor", "element")
 RULES = ("additive", "multiplicative")
@@ -32,6 +33,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "SGDHD": (SGDHD, {"momentum": 0.9, "nesterov": True}),
     "AdamHD": (AdamHD, {}),
     "AdamWHD": (AdamWHD, {"weight_decay": 0.1}),
+    "own base": (Hypergradient, {"base": TwoMeans(), "weight_decay": 0.1}),
 }
 BETAS = {"additive": 1e-3, "multiplicative": 0.2}  # rates move by some percent a step
 STEPS = 5

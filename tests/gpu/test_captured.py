@@ -70,6 +70,9 @@ def test_a_captured_step_of_the_optimizer_is_the_launched_one(kind: Any) -> None
                 p.grad.copy_(new)
         graph.replay()
         pair[1][1].step()
+    for _, optimizer in pair:  # and on without the graph
+        optimizer.step()
+        optimizer.step()
     for one, other in zip(*(params for params, _ in pair), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert pair[0][1].param_groups[0]["lr"] == pair[1][1].param_groups[0]["lr"]

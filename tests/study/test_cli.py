@@ -245,3 +245,14 @@ def test_entry_point_exists():
         if point.name == "hypergradient"
     )
     assert entry.load() is cli.main
+
+
+def test_the_last_collection_is_skipped_unless_triton_would_report_it(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: calls.append("freeze"))
+    monkeypatch.setitem(sys.modules, "triton", None)
+    cli.skip_last_collection()
+    assert calls == []
+    monkeypatch.delitem(sys.modules, "triton")
+    cli.skip_last_collection()
+    assert calls == ["freeze"]

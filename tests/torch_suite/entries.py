@@ -19,6 +19,7 @@ from torch.testing import assert_close
 from torch.testing._internal.common_optimizers import OptimizerInfo, OptimizerInput, optim_db
 
 from hypergradient import SGDHD, AdamHD, AdamWHD
+from pairwise import covering
 
 settings.load_profile("reproducible")  # the import above has loaded a profile of torch's
 
@@ -89,14 +90,15 @@ def candidates(
     without: Iterable[str] = ("differentiable",),
     betas: Iterable[str] = BETAS,
 ) -> list[Candidate]:
-    """All candidates, without some implementations; by default as torch's own tests have them."""
+    """Candidates in which all pairs of an implementation, a configuration and a beta meet."""
+    ways = [each for each in IMPLEMENTATIONS if each not in without]
+    given = [*betas]
     return [
-        Candidate(name, implementation, index, beta)
+        Candidate(name, ways[way], index, given[beta])
         for name in names
-        for implementation in IMPLEMENTATIONS
-        if implementation not in without
-        for beta in betas
-        for index in range(len(INFOS[name].optim_inputs_func(device="cpu")))
+        for way, index, beta in covering(
+            [len(ways), len(INFOS[name].optim_inputs_func(device="cpu")), len(given)]
+        )
     ]
 
 

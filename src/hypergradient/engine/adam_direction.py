@@ -9,7 +9,7 @@ from hypergradient.engine.tensors import HALF
 from hypergradient.engine.types import Number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: torch.compile of torch 2.6 loses what a frozen one holds
 class AdamDirection:
     """u = m / (scale sqrt(v) + shift), plus the decoupled decay of weights.
 

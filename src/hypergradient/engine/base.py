@@ -4,6 +4,7 @@
 keep their speed; each hook has `direction` as its reference, and the tests hold it to that.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,6 +42,7 @@ class Base:
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
+    largest: ClassVar[float] = math.inf  # |u_t| that `direction` lets through, for the C pass
     takes_sparse: ClassVar[bool] = False  # whether `direction` takes sparse gradients
 
     @property
@@ -151,9 +153,17 @@ class KernelBase(Base):
         True  # whether torch's fused CPU kernel is right in 16 bits
     )
 
+    remembers: ClassVar[tuple[str, ...]] = ()
+    """Options that `last_direction` needs as they were in the last step: OneCycleLR, for one,
+    changes betas between steps. The engine keeps each as group["last_" + name]."""
+
     def init_for(self, p: Tensor, group: Group) -> State:
         """Make the state of a parameter where it depends on options of its group."""
         return self.init(p)
+
+    def goes_plainly(self, group: Group) -> bool:
+        """Return whether no faster way makes the step that a group asks for, but `direction`."""
+        return False
 
     def direction_state(self, group: Group) -> tuple[str, ...]:
         """Return the names of the state tensors from which u_{t-1} is computed."""

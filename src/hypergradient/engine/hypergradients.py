@@ -1,6 +1,7 @@
 """h_t = <g_t, u_{t-1}>, and the move of a learning rate that follows from it."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,20 +64,31 @@ def _keep_direction(coefficients: tuple[float, float], g: Tensor, u: Tensor, *re
         u.add_(rest[0], alpha=b)
 
 
-def apply_rule(group: Group, alpha: Tensor, h: Number, memory: list[Tensor]) -> None:
+def apply_rule(
+    group: Group,
+    alpha: Tensor,
+    h: Number,
+    memory: list[Tensor],
+    agreement: Number | None = None,
+) -> None:
     """Move alpha by the rule, within its bounds, and what the rule remembers with it.
 
     A rate does not move to where it would not be finite, and neither moves where h is not finite.
     At h = 0 the rate stays too, be it outside its bounds: a step at the rate 0 changes nothing, as
-    `torch.distributed.checkpoint` expects of the one by which it makes states.
+    `torch.distributed.checkpoint` expects of the one by which it makes states. A rule of log alpha
+    learns nothing at a rate of 0, where a schedule may start or end: neither moves there.
 
     Args:
         group: the options.
         alpha: the rate or rates, written to.
         h: the hypergradient.
         memory: what the rule remembers, in the order of `Rule.memory`, written to.
+        agreement: that of `InnerProducts`, for rules that use it.
     """
-    rule, beta, bounds = RULES[group["rule"]].update, group["hypergrad_lr"], group["lr_bounds"]
+    named, beta, bounds = RULES[group["rule"]], group["hypergrad_lr"], group["lr_bounds"]
+    rule, form = named.update, named.form
+    if named.uses_agreement and agreement is not None:
+        rule = partial(rule, agreement=agreement)
     if type(h) is float and alpha.is_cpu:
         result = rule(alpha.item(), h, beta, *(m.item() for m in memory))
         value, *remembered = result if memory else (result,)
@@ -85,7 +97,7 @@ def apply_rule(group: Group, alpha: Tensor, h: Number, memory: list[Tensor]) -> 
             if bounds is not None:
                 value = min(max(value, bounds[0]), bounds[1])
             alpha.fill_(value)
-        if math.isfinite(h):
+        if math.isfinite(h) and (form != "logarithmic" or alpha.item() != 0):
             for m, number in zip(memory, remembered, strict=True):
                 m.fill_(number)
         return
@@ -96,9 +108,13 @@ def apply_rule(group: Group, alpha: Tensor, h: Number, memory: list[Tensor]) -> 
     moves = moved.isfinite() & h.isfinite() & (h != 0)
     if bounds is not None:
         moved = moved.clamp(*bounds)
+    learns = h.isfinite() & (before != 0) if form == "logarithmic" else h.isfinite()
+    remembered = [
+        torch.where(learns, number, m) for m, number in zip(memory, remembered, strict=True)
+    ]
     assign(alpha, torch.where(moves, moved, before))
     for m, number in zip(memory, remembered, strict=True):
-        assign(m, torch.where(h.isfinite(), number, m))
+        assign(m, number)
 
 
 def _move_elements(

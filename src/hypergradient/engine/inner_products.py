@@ -3,13 +3,16 @@
 import torch
 from torch import Tensor
 
-from hypergradient.engine.numbers import cosine, total
+from hypergradient.engine.numbers import cosine, total, where
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.types import Group, Number
 
 
 class InnerProducts:
     """Terms of <g_t, u_{t-1}>, and of <g_t, g_t> and <u_{t-1}, u_{t-1}> with `norms`.
+
+    Where there is a trace, it is in the place of u_{t-1}, and with `norms` the other two are
+    <u_t, trace_{t-1}> and <u_t, u_t>.
 
     Attributes:
         norms: whether a group asks for norms; groups that share a rate may differ in their rule.
@@ -57,3 +60,9 @@ class InnerProducts:
         if group["reduction"] != "mean":
             return gu
         return gu / (self.count if isinstance(self.count, Tensor) else max(self.count, 1))
+
+    def agreement(self) -> Number:
+        """Return <u_t, trace_{t-1}> / <u_t, u_t>: how many steps of the trace u_t repeats."""
+        _, um, uu = self.totals()
+        ratio: Number = um / where(uu > 0, uu, 1.0)
+        return ratio

@@ -22,10 +22,12 @@ class AverageNumbers(NamedTuple):
     Attributes:
         learned: the learned rate, which is the rate in use without the factor of a schedule.
         c: c_t.
+        mu: mu_t, the memory of the trace.
     """
 
     learned: Number
     c: Number
+    mu: Number
 
 
 class LastIterate:
@@ -60,7 +62,8 @@ class LastIterate:
             group: its options.
             numbers: what `begin` has returned.
         """
-        if alpha.dtype == p.dtype and not group["differentiable"]:
+        # element-wise rates of a complex parameter are two real ones for each number
+        if alpha.dtype == p.dtype and not (group["differentiable"] or p.is_complex()):
             p.addcmul_(alpha, u, value=-1)
         else:
             as_real(p).sub_(as_real(alpha) * as_real(u))
@@ -109,8 +112,14 @@ class Average(LastIterate):
     far, and c_t is that weight's share in the sum of all.
 
     In a group it keeps `average_step` (t), `average_weight` (1 / c_t) and `largest_lr`; for each
-    parameter z. What it returns to the trace is (y_{t-1} - y_t) / a_t, where a_t is the learned
+    parameter z. What it returns to the trace is (x_{t-1} - x_t) / a_t, where a_t is the learned
     rate, alpha_t without the factor of a schedule.
+
+    Args:
+        power: of t in the weight of a step.
+        trace_steps: how many steps of x the trace remembers at least: 1 / (1 - mu_t).
+        trace_share: the share of all steps that it remembers, if that is more. A memory of a fixed
+            number of steps is short-sighted once training is long.
     """
 
     rate_first: ClassVar[bool] = False  # it follows a step later: one pass makes the whole step
@@ -120,8 +129,10 @@ class Average(LastIterate):
         "largest_lr": 0.0,
     }
 
-    def __init__(self, power: float = 3.0) -> None:
-        self.power = power
+    def __init__(
+        self, power: float = 3.0, trace_steps: float = 50.0, trace_share: float = 0.5
+    ) -> None:
+        self.power, self.trace_steps, self.trace_share = power, trace_steps, trace_share
 
     def init(self, p: Tensor) -> State:
         """Return the state that the iterate keeps for a parameter: z_0 = theta_0."""
@@ -140,7 +151,12 @@ class Average(LastIterate):
         total = 1 + as_float(weight) * power * ratio**2
         for place, value in ((weight, total), (largest, now), (t, count)):
             assign(place, value)
-        return AverageNumbers(learned, 1 / total)
+        return AverageNumbers(learned, 1 / total, self.mu(count))
+
+    def mu(self, t: Number) -> Number:
+        """Return mu_t = 1 - 1 / max(trace_steps, trace_share t)."""
+        mu: Number = 1 - 1 / larger(self.trace_share * t, self.trace_steps)
+        return mu
 
     def move(
         self,
@@ -151,14 +167,14 @@ class Average(LastIterate):
         group: Group,
         numbers: AverageNumbers | None,
     ) -> Tensor:
-        """Move y, which p holds, and z; return (y_{t-1} - y_t) / a_t."""
+        """Move y, which p holds, and z; return (x_{t-1} - x_t) / a_t."""
         assert numbers is not None  # noqa: S101 - `begin` has returned them
         y, z, b, c = as_real(p), as_real(state["z"]), group["interpolation"], numbers.c
         step = as_real(u) * -as_real(alpha)
-        move = (z - y) * c + step * (1 - b * (1 - c))
+        of_x = (z - y) * (c / b) + step * c  # z - x = (z - y) / b
         z.add_(step)
-        y.add_(move)
-        moved = move / -numbers.learned
+        y.add_(of_x * b + step * (1 - b))
+        moved = of_x / -numbers.learned
         return torch.view_as_complex(moved) if p.is_complex() else moved
 
     def switch(self, p: Tensor, state: State, group: Group, *, training: bool) -> None:

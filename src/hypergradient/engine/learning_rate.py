@@ -8,9 +8,13 @@ schedule's own rate s times a scale c that hypergradients have learned. `Rate.fi
 a scheduler writes and decides which of the two it changes. Two facts tell the ways apart. What is
 computed from a `Rate` is a `Rate`, by torch's rules for subclasses of Tensor. And the closed forms
 are computed from `initial_lr`, which is kept as a float.
+
+Where the optimizer's `lr` is a factor on a rate that it finds by itself (`Untuned`), every number
+that is put into `group["lr"]` is a schedule's, and c goes on being learned below any schedule.
 """
 
 import weakref
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -56,6 +60,8 @@ class Rate(Tensor):
         if "initial_lr" not in group:
             number = lr.detach() if isinstance(lr, Tensor) else lr
             group["initial_lr"] = alpha.detach().clone() if shape else float(number)
+        if not shape:
+            group.setdefault("reference_lr", group["initial_lr"])
         if group["differentiable"]:
             group["lr"] = alpha.clone()
             return
@@ -63,9 +69,10 @@ class Rate(Tensor):
         rate = alpha.as_subclass(cls)
         rate.alpha, rate.group, rate.optimizer = alpha, group, weakref.ref(optimizer)
         group["lr"] = rate
-        for name, start in (("scheduled_lr", alpha), ("lr_scale", torch.ones_like(alpha))):
+        for name, start in (("scheduled_lr", alpha), ("learned_scale", torch.ones_like(alpha))):
             group[name] = group.get(name, start).to(alpha, copy=True)
         rate.scheduled = group["scheduled_lr"]
+        _rates_of(optimizer)[id(group)] = rate
         group.setdefault("closed_form_schedule", False)
 
     @torch.no_grad()
@@ -75,15 +82,29 @@ class Rate(Tensor):
             super().fill_(value)
             return self
         group, alpha = self.group, self.alpha
-        old, scheduled, scale = alpha.clone(), group["scheduled_lr"], group["lr_scale"]
+        old, scheduled, scale = alpha.clone(), group["scheduled_lr"], group["learned_scale"]
+        scale.copy_(torch.where(scheduled == 0, scale, old / scheduled))
         if isinstance(value, Rate):  # computed from this rate: a recursive scheduler
             new = value.as_subclass(Tensor)
-            scheduled.mul_(torch.where(old == 0, 1.0, new / old))
-            alpha.copy_(new)
+            # from a scheduled rate of 0 it can only have added a part of the initial rate
+            added = (scheduled == 0) & (new != 0)
+            scheduled.copy_(
+                torch.where(added, new, scheduled * torch.where(old == 0, 1.0, new / old))
+            )
+            alpha.copy_(torch.where(added, scale * new, new))
         elif self._is_closed_form():
-            scale.copy_(torch.where(scheduled == 0, scale, old / scheduled))
-            _write(scheduled, value)
-            alpha.copy_(scale * scheduled)
+            self.schedule(value)
+            return self
+        elif self._is_factor() and not group.get("bounded"):  # there is no rate in use yet
+            self.schedule(value)
+            if not self._has_scheduler():
+                group["initial_lr"] = float(scheduled)
+            return self
+        elif self._is_factor():
+            _write(alpha, value)
+            scheduled.copy_(torch.where(scale == 0, scheduled, alpha / scale))
+            if not self._has_scheduler():
+                group["initial_lr"] = float(scheduled)
         else:
             _write(scheduled, value)
             scale.fill_(1.0)
@@ -92,6 +113,18 @@ class Rate(Tensor):
                 group["initial_lr"] = value  # as CyclicLR expects of the base rate it writes
         self._rescale_own_rates(old)
         return self
+
+    @torch.no_grad()
+    def schedule(self, value: Tensor | complex) -> None:
+        """Set the schedule's own rate s; the rate in use becomes c s."""
+        old, scheduled, scale = self.alpha.clone(), self.scheduled, self.group["learned_scale"]
+        scale.copy_(torch.where(scheduled == 0, scale, old / scheduled))
+        _write(scheduled, value)
+        self.alpha.copy_(scale * scheduled)
+        self._rescale_own_rates(old)
+
+    def _is_factor(self) -> bool:
+        return bool(getattr(self.optimizer(), "lr_is_factor", False))
 
     def _has_scheduler(self) -> bool:
         return hasattr(getattr(self.optimizer(), "step", None), "_wrapped_by_lr_sched")
@@ -132,6 +165,12 @@ class Rate(Tensor):
         return repr(self.as_subclass(Tensor))
 
 
+def _rates_of(optimizer: Optimizer) -> dict[int, Rate]:
+    """Return the rates of the groups, which also remember them where somebody replaces them."""
+    rates: dict[int, Rate] = optimizer.__dict__.setdefault("_rates", {})
+    return rates
+
+
 def _write(rates: Tensor, value: Tensor | complex) -> None:
     """Write one number, or one a member."""
     rates.copy_(value) if isinstance(value, Tensor) else rates.fill_(value)
@@ -152,27 +191,30 @@ def alpha_of(group: Group) -> Tensor:
 def learned_rate(group: Group, alpha: Any) -> Any:
     """Return a rate without the factor of a schedule: what hypergradients have learned.
 
+    It is relative to `reference_lr`, the group's `lr` as it was given, since schedulers such as
+    OneCycleLR change `initial_lr`.
+
     Args:
         group: the group whose schedule it is.
         alpha: a rate in use, as a float or a tensor.
     """
-    initial = group["initial_lr"]
-    if group["differentiable"] or not isinstance(initial, float) or initial == 0:
+    reference = group.get("reference_lr", 0.0)
+    if group["differentiable"] or reference == 0:
         return alpha
     scheduled = as_float(group["scheduled_lr"])
     if isinstance(scheduled, float) and scheduled != 0:
-        return alpha * (initial / scheduled)
-    rest = as_float(group["lr_scale"]) * initial  # a rate of zero does not tell
+        return alpha * (reference / scheduled)
+    rest = as_float(group["learned_scale"]) * reference  # a rate of zero does not tell
     if isinstance(scheduled, float):
         return rest
-    return torch.where(scheduled == 0, rest, alpha * (initial / scheduled))
+    return torch.where(scheduled == 0, rest, alpha * (reference / scheduled))
 
 
 def set_learned_rate(group: Group, learned: Any) -> None:
     """Set the learned rate of a group, whatever its schedule is at."""
-    scale = learned / group["initial_lr"]
-    assign(group["lr_scale"], scale)
-    assign(alpha_of(group), learned * (group["scheduled_lr"] / group["initial_lr"]))
+    scale = learned / group["reference_lr"]
+    assign(group["learned_scale"], scale)
+    assign(alpha_of(group), learned * (group["scheduled_lr"] / group["reference_lr"]))
 
 
 def plain_groups(groups: list[Group]) -> list[Group]:
@@ -188,6 +230,28 @@ def is_written(group: Group) -> bool:
     if group["differentiable"]:
         return False
     return not is_rate(group["lr"]) or group["lr"].scheduled is not group["scheduled_lr"]
+
+
+def accept_number(optimizer: Optimizer, group: Group, install: Callable[[Group], None]) -> None:
+    """Accept what somebody has put in the place of a group's rate.
+
+    It is the rate from now on. Where `lr` is a factor, it is the schedule's part of the rate, as
+    in the loops that write `base_lr * shape(t)` at every step; but what was computed from a rate
+    in use is a rate in use.
+
+    Args:
+        optimizer: whose group it is.
+        group: the group.
+        install: puts a rate of its own into the group, at the number in `group["lr"]`.
+    """
+    lr, group["lr"] = group["lr"], _rates_of(optimizer)[id(group)].alpha
+    install(group)
+    rate: Rate = group["lr"]
+    if getattr(optimizer, "lr_is_factor", False) and (is_rate(lr) or not isinstance(lr, Rate)):
+        rate.schedule(lr.scheduled if is_rate(lr) else float(lr))
+        return
+    several = isinstance(lr, Tensor) and lr.dim() > 0
+    rate.fill_(lr.as_subclass(Tensor) if several else float(lr))
 
 
 def is_rate(lr: object) -> bool:

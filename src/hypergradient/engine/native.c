@@ -42,9 +42,9 @@ typedef struct {
 
 typedef struct {
     double alpha, inverse, c, b; /* the rate; 1 / the learned rate; c_t; the interpolation */
-    double memory;               /* of the trace */
+    double memory;               /* of the trace, mu_t */
     double adam, beta2, scale, eps; /* u_t = g_t / (scale sqrt(v) + eps), or g_t */
-    double decay;
+    double decay, largest; /* |u_t| before the decay is at most `largest` */
 } AverageArgs; /* here theta is y, a is the trace, b is v, and alpha is z */
 
 typedef struct {
@@ -98,7 +98,8 @@ ROW accumulate(const Tensor *t, const KernelArgs *r, int ratio, int64_t at, int 
     const float *g = t->grad + at, *theta = t->theta + at, *u = t->a + at;
     if (r->sign != 1 || r->l2 != 0) {
         const float sign = r->sign, l2 = r->l2;
-        EACH own_g[i] = sign * g[i] + l2 * theta[i];
+        if (l2 == 0) EACH own_g[i] = sign * g[i]; /* theta may be infinite */
+        else EACH own_g[i] = sign * g[i] + l2 * theta[i];
         g = own_g;
     }
     if (ratio) {
@@ -123,40 +124,55 @@ ROW accumulate(const Tensor *t, const KernelArgs *r, int ratio, int64_t at, int 
     if (t->alpha && r->descends) descend(t, r, ratio, at, n);
 }
 
-ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, float *gm) {
+static void add_lanes(const Lanes *lanes, Sums *sums) {
+    double gu = 0, gg = 0, uu = 0;
+    for (int i = 0; i < LANES; i++) {
+        gu += lanes->gu[i];
+        gg += lanes->gg[i];
+        uu += lanes->uu[i];
+    }
+    sums->gu += gu;
+    sums->gg += gg;
+    sums->uu += uu;
+}
+
+ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, Lanes *lanes) {
     const float *g = t->grad + at;
     float own_u[LANES], *restrict y = t->theta + at, *restrict m = t->a + at;
     float *restrict z = t->alpha + at;
     const float alpha = r->alpha, inverse = r->inverse, c = r->c, memory = r->memory;
     const float scale = r->scale, eps = r->eps, decay = r->decay;
-    const float of_step = 1 - r->b * (1 - r->c), beta2 = r->beta2, other = 1 - r->beta2;
+    const float largest = r->largest;
+    const float b = r->b, rest = 1 - r->b, of_x = r->c / r->b;
+    const float beta2 = r->beta2, other = 1 - r->beta2;
     EACH own_u[i] = g[i];
     if (adam) {
         float *restrict v = t->b + at;
         EACH v[i] = beta2 * v[i] + other * (g[i] * g[i]);
         EACH own_u[i] = g[i] / (sqrtf(v[i]) * scale + eps);
+        EACH own_u[i] = own_u[i] > largest ? largest : own_u[i] < -largest ? -largest : own_u[i];
     }
     if (decay != 0) EACH own_u[i] += decay * y[i];
     EACH {
-        float step = -alpha * own_u[i], move = c * (z[i] - y[i]) + of_step * step;
-        gm[i] += g[i] * m[i];
+        float step = -alpha * own_u[i], x = of_x * (z[i] - y[i]) + c * step; /* the move of x */
+        lanes->gu[i] += g[i] * m[i];
+        lanes->gg[i] += own_u[i] * m[i];
+        lanes->uu[i] += own_u[i] * own_u[i];
         z[i] += step;
-        y[i] += move;
-        m[i] = memory * (m[i] - inverse * move);
+        y[i] += b * x + rest * step;
+        m[i] = memory * (m[i] - inverse * x);
     }
 }
 
 static void average_block(const Tensor *t, const void *args, int64_t at, int64_t end,
                           Sums *sums) {
     const AverageArgs *r = args;
-    float gm[LANES] = {0};
-    double total = 0;
+    Lanes lanes = {0}; /* <g_t, m_{t-1}>, <u_t, m_{t-1}>, <u_t, u_t> */
     const int64_t last = end - LANES;
-    if (r->adam) for (; at <= last; at += LANES) average(t, r, 1, at, LANES, gm);
-    else for (; at <= last; at += LANES) average(t, r, 0, at, LANES, gm);
-    if (at < end) average(t, r, r->adam != 0, at, end - at, gm);
-    for (int i = 0; i < LANES; i++) total += gm[i];
-    sums->gu += total;
+    if (r->adam) for (; at <= last; at += LANES) average(t, r, 1, at, LANES, &lanes);
+    else for (; at <= last; at += LANES) average(t, r, 0, at, LANES, &lanes);
+    if (at < end) average(t, r, r->adam != 0, at, end - at, &lanes);
+    add_lanes(&lanes, sums);
 }
 
 static void descend_block(const Tensor *t, const void *args, int64_t at, int64_t end,
@@ -173,19 +189,11 @@ static void descend_block(const Tensor *t, const void *args, int64_t at, int64_t
 static void accumulate_block(const Tensor *t, const void *args, int64_t at, int64_t end, Sums *sums) {
     const KernelArgs *r = args;
     Lanes lanes = {0};
-    double gu = 0, gg = 0, uu = 0;
     const int64_t last = end - LANES;
     if (r->ratio) for (; at <= last; at += LANES) accumulate(t, r, 1, at, LANES, &lanes);
     else for (; at <= last; at += LANES) accumulate(t, r, 0, at, LANES, &lanes);
     if (at < end) accumulate(t, r, r->ratio != 0, at, end - at, &lanes);
-    for (int i = 0; i < LANES; i++) {
-        gu += lanes.gu[i];
-        gg += lanes.gg[i];
-        uu += lanes.uu[i];
-    }
-    sums->gu += gu;
-    sums->gg += gg;
-    sums->uu += uu;
+    add_lanes(&lanes, sums);
 }
 
 typedef struct {

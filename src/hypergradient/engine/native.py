@@ -116,7 +116,7 @@ class NativeStep:
 class NativeAverageStep:
     """The same for the iterate `Average`: `accumulate` makes the whole step."""
 
-    def __init__(self, batches: Batches, trace_memory: float) -> None:
+    def __init__(self, batches: Batches) -> None:
         self.others: Batches = []
         self._accepted: list[tuple[UpdateRule, int]] = []
         self._rows: list[int] = []
@@ -127,7 +127,7 @@ class NativeAverageStep:
             self.others = batches
         else:
             for rule, steps in batches:
-                self._accept(rule, steps, trace_memory)
+                self._accept(rule, steps)
         self.remaining = self.others
 
     def accumulate(self) -> None:
@@ -137,7 +137,7 @@ class NativeAverageStep:
         sums = Call(self._rows, self._arguments, len(self._accepted)).make(AVERAGE)
         for i, (rule, count) in enumerate(self._accepted):
             if rule.products is not None:
-                rule.products.add(count, *rule.scaled([sums[3 * i]]))
+                rule.products.add(count, *rule.scaled(sums[3 * i : 3 * i + 3]))
         if self._counts:
             torch._foreach_add_(self._counts, ONE, alpha=1)
         torch.autograd.graph.increment_version(self._moved)
@@ -145,8 +145,8 @@ class NativeAverageStep:
     def descend(self) -> None:
         """Do nothing: `accumulate` has moved theta."""
 
-    def _accept(self, rule: UpdateRule, steps: list[ParamStep], trace_memory: float) -> None:
-        arguments = _average_args(rule, steps[0], trace_memory)
+    def _accept(self, rule: UpdateRule, steps: list[ParamStep]) -> None:
+        arguments = _average_args(rule, steps[0])
         count, others = 0, []
         index = len(self._accepted)
         for each in steps if arguments is not None else ():
@@ -258,9 +258,7 @@ def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None
     )
 
 
-def _average_args(
-    rule: UpdateRule, first: ParamStep, trace_memory: float
-) -> tuple[float, ...] | None:
+def _average_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None:
     """Return the struct `AverageArgs` of native.c for this batch, or None if C cannot move it.
 
     C knows bases that take g_t, or g_t over the root of a mean of its squares.
@@ -273,7 +271,6 @@ def _average_args(
         or alpha.dim()
         or not alpha.is_cpu
         or rule.products is None
-        or rule.products.norms
         or group["maximize"]
         or isinstance(group["weight_decay"], Tensor)
         or (group["weight_decay"] and not group["decoupled_weight_decay"])
@@ -282,10 +279,10 @@ def _average_args(
     adam = type(update.direction) is AdamDirection
     scale, eps, _ = _adam_numbers(update.direction)
     beta2 = update.second[1] if adam else 0.0
-    learned, c = float(rule.numbers.learned), float(rule.numbers.c)
+    learned, c, mu = (float(number) for number in rule.numbers)
     return (
-        *(alpha.item(), 1 / learned, c, group["interpolation"], trace_memory),
-        *(adam, beta2, scale, eps, group["weight_decay"]),
+        *(alpha.item(), 1 / learned, c, group["interpolation"], mu),
+        *(adam, beta2, scale, eps, group["weight_decay"], rule.base.largest),
     )
 
 

@@ -35,6 +35,8 @@ RETRY_SECONDS = 86_400.0
 TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).make_pass"
 """What a child process does with a new library, as loading one can end a process."""
 
+ONE_THREAD = ctypes.c_void_p(None)
+
 log = logging.getLogger(__name__)
 
 
@@ -42,13 +44,43 @@ class UntrustedError(OSError):
     """The cache folder, or a file in it, can be written by somebody else."""
 
 
-@cache
+class _Forks:
+    """Whether this process was forked from one that had threads."""
+
+    def __init__(self) -> None:
+        self.lost_threads = False
+        self._had_threads = False
+
+    def before(self) -> None:
+        try:
+            self._had_threads = len(list(Path("/proc/self/task").iterdir())) > 1
+        except OSError:
+            self._had_threads = True
+
+    def after_in_child(self) -> None:
+        self.lost_threads = self.lost_threads or self._had_threads
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forks.before, after_in_child=_forks.after_in_child)
+
+
 def threads() -> ctypes.c_void_p:
-    """Return the function that sets torch's own threads to work, or null for one thread."""
+    """Return the function that sets torch's own threads to work, or null for one thread.
+
+    A process that was forked from one with threads has none of these, and OpenMP waits for them
+    for ever; so there it is one thread.
+    """
+    return ONE_THREAD if _forks.lost_threads else _openmp()
+
+
+@cache
+def _openmp() -> ctypes.c_void_p:
     try:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
     except (AttributeError, OSError, TypeError):
-        return ctypes.c_void_p(None)
+        return ONE_THREAD
 
 
 @cache

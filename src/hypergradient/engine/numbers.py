@@ -22,7 +22,7 @@ def assign(place: Tensor, value: Any) -> None:
     """Write a float or a tensor into a tensor.
 
     torch.compile loses what is written to a 0-dim float64 tensor on the CPU that a graph has as an
-    input (torch 2.13). It keeps what is written through a view.
+    input (torch 2.13 with AOTAutograd). It keeps what is written through a view.
     """
     if not isinstance(value, Tensor):
         place.fill_(value)
@@ -61,9 +61,10 @@ def smaller(x: Any, y: Any) -> Any:
 
 def total(terms: Sequence[Number]) -> Number:
     """Return the sum: of floats a float; of tensors one, in float64 on the CPU, else float32."""
-    device = next((t.device for t in terms if isinstance(t, Tensor)), None)
-    if device is None:
+    devices = [t.device for t in terms if isinstance(t, Tensor)]
+    if not devices:
         return sum(terms)
+    device = devices[0]
     dtype = torch.float64 if device.type == "cpu" else torch.float32
     return torch.stack([torch.as_tensor(t, device=device, dtype=dtype) for t in terms]).sum(0)
 

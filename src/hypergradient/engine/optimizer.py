@@ -4,7 +4,7 @@
     alpha_t = rule(alpha_{t-1}, h_t)              rules.py
     u_t     = base(g_t)                           base.py, and the folder optimizers/
     theta_t = iterate(theta_{t-1}, alpha_t, u_t)  iterates.py
-    trace_t = mu (trace_{t-1} + u_t)              or u_t, the last step alone, where mu = 0
+    trace_t = mu_t (trace_{t-1} + moved)          iterates.py; or u_t, the last step alone
 
 `HypergradientOptimizer.step` has these five lines. A base needs no more than `direction`. Faster
 ways to make the same step stand beside it: the C pass (native.py) for dense float32 parameters on
@@ -18,7 +18,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from hypergradient.engine.base import KernelBase, stored_direction
+from hypergradient.engine.base import Base, KernelBase, stored_direction
 from hypergradient.engine.gpu.lane import DeviceStep
 from hypergradient.engine.hypergradients import accumulate, apply_rule
 from hypergradient.engine.inner_products import InnerProducts
@@ -35,6 +35,7 @@ from hypergradient.engine.tensors import (
     descent_gradient,
     gradient_of,
     in_graph,
+    inner,
     with_gradient,
 )
 from hypergradient.engine.torch_kernels import descend_by_kernel, direction_by_kernel, has_fused
@@ -68,30 +69,40 @@ class HypergradientOptimizer(StatefulOptimizer):
         self._take_writes()
         ranks = ranks_of(self)
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
-            on_device = DeviceStep.of(self, self.iterate, self.trace_memory)
+            on_device = DeviceStep.of(self, self.iterate)
+            if on_device is not None and ranks is None and on_device.repeat():
+                return loss
             batches, products = self._batches(ranks, on_device)
             native = self._native_step(batches)
             native.accumulate()  # h_t = <g_t, trace_{t-1}>
-            accumulate(native.others)
+            if not self.has_trace:
+                accumulate(native.others)
             if on_device is not None:
                 on_device.accumulate(products, self._shared_rates if ranks is None else None)
-            if ranks is not None:
-                self._total(products, ranks)
             if self.iterate.rate_first:
+                self._total(products, ranks)
                 self._apply_rules(products)  # alpha_t = rule(alpha_{t-1}, h_t)
             native.descend()
             if on_device is not None:
                 on_device.descend()
             for rule, each in self._descend_by_kernels(native.remaining):
                 u = self._direction(rule, each)  # u_t = base(g_t)
+                if self.has_trace:
+                    self._multiply(rule, each, u)
                 moved = self._move(rule, each, u)  # theta_t = iterate(theta_{t-1}, alpha_t, u_t)
-                self._remember(rule, each, moved)  # trace_t = mu (trace_{t-1} + u_t)
+                self._remember(rule, each, moved)  # trace_t = mu (trace_{t-1} + moved)
             if not self.iterate.rate_first:
+                self._total(products, ranks)
                 self._apply_rules(products)
+        self._after_step()
         return loss
 
-    def _before_step(self) -> None:
-        """Check that a step may be made now; called first in each step."""
+    def _after_step(self) -> None:
+        """Keep the options of u_t that a scheduler may change before the next step."""
+        for group in self.param_groups:
+            for name in getattr(self.bases[group["base"]], "remembers", ()):
+                if group[f"last_{name}"] != group[name]:
+                    group[f"last_{name}"] = group[name]
 
     # Which parameters move, and by what.
 
@@ -189,7 +200,8 @@ class HypergradientOptimizer(StatefulOptimizer):
         shared = self._key_of(group, p, ranks)
         own = None if shared is None else products.get(shared)
         if own is None and shared is not None:
-            norms = any(RULES[each["rule"]].form == "cosine" for each in self.param_groups)
+            cosines = (RULES[each["rule"]].form == "cosine" for each in self.param_groups)
+            norms = self.has_trace or any(cosines)
             own = products[shared] = InnerProducts(norms=norms)
         scale: Number | None = None
         if form == "logarithmic" and own is not None:
@@ -199,8 +211,9 @@ class HypergradientOptimizer(StatefulOptimizer):
         if group["product"] == "gradient":
             kept = (1.0, 0.0)
         elif isinstance(base, KernelBase):
-            update = base.state_update(group, key) if self._may_advance(group, p) else None
-            if not self.trace_memory:
+            if self._may_advance(group, p) and (self.has_trace or not base.goes_plainly(group)):
+                update = base.state_update(group, key)
+            if not self.has_trace:
                 direction = base.last_direction(group, key)
                 kept = base.direction_coefficients(group)
         return UpdateRule(group, base, own, scale, direction, kept, update, numbers)
@@ -220,16 +233,18 @@ class HypergradientOptimizer(StatefulOptimizer):
     def _may_advance(self, group: Group, p: Tensor) -> bool:
         """Whether the C pass may advance the states: on the CPU, and no kernel was asked for."""
         unnamed = group.get("foreach") is None and group.get("fused") is None
-        dense = self.trace_memory > 0 or not gradient_of(p).is_sparse
+        dense = self.has_trace or not gradient_of(p).is_sparse
         return unnamed and p.is_cpu and dense and not in_graph()
 
     def _refuse(self, group: Group, p: Tensor, grad: Tensor) -> None:
         """Refuse what torch's own class refuses, before anything is written."""
         base = self.base_of(group)
         if grad.is_sparse and not base.takes_sparse:
-            name = type(base).__name__
-            raise RuntimeError(
-                f"{name} does not support sparse gradients, please consider SparseAdam instead"
+            kinds = [kind for kind in type(base).__mro__ if issubclass(kind, Base)]
+            first = next(kind for kind in reversed(kinds) if kind not in (Base, KernelBase))
+            raise RuntimeError(  # in torch's words, which call AdamW an Adam
+                f"{first.__name__} does not support sparse gradients, please consider "
+                "SparseAdam instead"
             )
         if group.get("fused") and not has_fused(p):
             raise RuntimeError(
@@ -245,14 +260,16 @@ class HypergradientOptimizer(StatefulOptimizer):
 
     def _native_step(self, batches: Batches) -> NativeStep | NativeAverageStep:
         """Let the C pass take what it can of a step."""
-        if self.trace_memory:
-            return NativeAverageStep(batches, self.trace_memory)
+        if self.has_trace:
+            return NativeAverageStep(batches)
         return NativeStep(batches)
 
     # alpha_t = rule(alpha_{t-1}, h_t)
 
-    def _total(self, products: Products, ranks: Ranks) -> None:
+    def _total(self, products: Products, ranks: Ranks | None) -> None:
         """Let the products of rates that ranks share be sums over all of them."""
+        if ranks is None:
+            return
         sums = {}
         for group in filter(ranks.pools, self.param_groups):
             for key, alpha in self._shared_rates(group):
@@ -270,7 +287,9 @@ class HypergradientOptimizer(StatefulOptimizer):
                     if names:
                         place = self.state[key] if isinstance(key, Tensor) else group
                         memory = [place[name] for name in names]
-                    apply_rule(group, alpha, products[key].hypergradient(group), memory)
+                    of = products[key]
+                    agreement = of.agreement() if self.has_trace else None
+                    apply_rule(group, alpha, of.hypergradient(group), memory, agreement)
 
     def _shared_rates(self, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
         """Yield each rate of a group that is not element-wise, and what shares it."""
@@ -302,8 +321,9 @@ class HypergradientOptimizer(StatefulOptimizer):
 
     def _is_for_kernels(self, rule: UpdateRule) -> bool:
         """Whether torch's kernel makes the whole move theta -= alpha u_t."""
-        plain = type(self._iterate_of(rule)) is LastIterate
-        return isinstance(rule.base, KernelBase) and plain and not self.trace_memory
+        if self._is_plain(rule):
+            return False
+        return type(self._iterate_of(rule)) is LastIterate and not self.has_trace
 
     def _direction(self, rule: UpdateRule, each: ParamStep) -> Tensor:
         """Advance the state of a parameter, and return u_t."""
@@ -311,6 +331,10 @@ class HypergradientOptimizer(StatefulOptimizer):
         g = descent_gradient(group, each.grad, p)
         if isinstance(base, KernelBase) and self._is_for_kernels(rule):
             u = direction_by_kernel(base, group, each, g)
+        elif p.is_complex() and not isinstance(base, KernelBase):  # its state is real, too
+            real_g = torch.view_as_real(g.resolve_conj())
+            u = base.direction(real_g, torch.view_as_real(p), each.state, group)
+            u = torch.view_as_complex(u.contiguous())
         else:
             u = base.direction(g, p, each.state, group)
         decay = group["weight_decay"]
@@ -318,10 +342,21 @@ class HypergradientOptimizer(StatefulOptimizer):
             return u
         return u + decay * p if isinstance(decay, Tensor) else u.add(p, alpha=decay)
 
+    def _multiply(self, rule: UpdateRule, each: ParamStep, u: Tensor) -> None:
+        """Add the products of a trace: <g_t, trace_{t-1}>, <u_t, trace_{t-1}> and <u_t, u_t>."""
+        if rule.products is not None:
+            g, trace = descent_gradient(rule.group, each.grad, each.p), each.memory[0]
+            values = (as_float(inner(*pair)) for pair in ((g, trace), (u, trace), (u, u)))
+            rule.products.add(u.numel(), *rule.scaled(values))
+
     def _move(self, rule: UpdateRule, each: ParamStep, u: Tensor) -> Tensor:
         """Move a parameter, and return what the trace is to remember."""
         p, alpha = each.p, self.rate(rule.group, each.p)
         return self._iterate_of(rule).move(p, alpha, u, each.state, rule.group, rule.numbers)
+
+    def _is_plain(self, rule: UpdateRule) -> bool:
+        """Whether u_t is known by the base's `direction` alone."""
+        return not isinstance(rule.base, KernelBase) or rule.base.goes_plainly(rule.group)
 
     def _iterate_of(self, rule: UpdateRule) -> LastIterate:
         own = rule.base.iterate(rule.group) if isinstance(rule.base, KernelBase) else None
@@ -335,9 +370,9 @@ class HypergradientOptimizer(StatefulOptimizer):
             each: the parameter.
             moved: what the iterate returned.
         """
-        if self.trace_memory:
-            each.memory[0].add_(moved).mul_(self.trace_memory)
-        elif rule.group["product"] == "direction" and not isinstance(rule.base, KernelBase):
+        if self.has_trace and rule.numbers is not None:
+            each.memory[0].add_(moved).mul_(rule.numbers.mu)
+        elif rule.group["product"] == "direction" and self._is_plain(rule):
             each.memory[0].copy_(moved)
         # else the base computes u_t from its own state, or `accumulate` has kept it
 

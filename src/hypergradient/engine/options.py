@@ -1,9 +1,11 @@
 """The options that all optimizers here share, and what is wrong with bad ones."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from torch import Tensor
+from torch.nn import Module
 
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.types import Group
@@ -12,6 +14,40 @@ Granularity = Literal["global", "group", "tensor", "element", "member"]
 Reduction = Literal["sum", "mean"]
 Product = Literal["direction", "gradient"]
 RuleName = Literal["additive", "multiplicative", "relative"]
+
+MADE_FOR = ("base", "granularity", "rule")
+"""The options on which it depends what an optimizer keeps: they stay as they were at the start."""
+
+
+def check_kinds(group: Group, defaults: Mapping[str, Any]) -> None:
+    """Check that options whose defaults are numbers are numbers, and no text.
+
+    Args:
+        group: the options.
+        defaults: the usual value of each option of this kind, a number or a tuple of numbers.
+
+    Raises:
+        ValueError: names the value and the remedy.
+    """
+    for name, usual in defaults.items():
+        if type(usual) in (int, float):
+            _check_number(name, group[name])
+        elif isinstance(usual, tuple) and isinstance(group[name], tuple | list):
+            for i, part in enumerate(group[name]):
+                _check_number(f"{name}[{i}]", part)
+
+
+def check_params(params: Any) -> None:
+    """Check that parameters are not a model.
+
+    Raises:
+        TypeError: they are.
+    """
+    if isinstance(params, Module):
+        raise TypeError(
+            f"params={type(params).__name__}(...) is a model: give its parameters, "
+            "model.parameters()"
+        )
 
 
 def check(group: Group) -> None:
@@ -27,8 +63,32 @@ def check(group: Group) -> None:
     _choose("rule", group["rule"], RULES)
     _choose("reduction", group["reduction"], get_args(Reduction))
     _choose("product", group["product"], get_args(Product))
-    _check_bounds(group["lr_bounds"], numbers("lr", group["lr"], "1e-3", several=several))
+    rates = numbers("lr", group["lr"], "1e-3", several=several)
+    _check_bounds(group["lr_bounds"], rates)
+    _check_moves(group, rates)
     numbers("weight_decay", group["weight_decay"], "1e-2, or 0 for none")
+
+
+def made_for(group: Group) -> tuple[str, ...]:
+    """Return the options of a group that its rates and states depend on, as `MADE_FOR` names."""
+    return group["base"], group["granularity"], group["rule"]
+
+
+def check_change(group: Group) -> None:
+    """Check that a group goes on with options that its rates and states were not made for.
+
+    Raises:
+        ValueError: it cannot; names the option, its value and the remedy.
+    """
+    for name, before in zip(MADE_FOR, group["made_for"], strict=True):
+        now = group[name]
+        alike = name == "rule" and now in RULES and RULES[now].memory == RULES[before].memory
+        if now != before and not alike:
+            raise ValueError(
+                f"{name}={now!r} was {before!r} when the state of this group was made: put "
+                f"{before!r} back, or make a new optimizer with {name}={now!r}"
+            )
+    group["made_for"] = made_for(group)
 
 
 def check_members(group: Group) -> int:
@@ -72,6 +132,35 @@ def numbers(name: str, value: Any, usual: str, *, several: bool = False) -> list
             f"{name}={value!r} is not a finite number >= 0 (a float, {kinds}), such as {usual}"
         )
     return given
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Refuse what is no number, text among it, which `float` would take for one."""
+    if isinstance(value, Tensor):
+        return
+    problem = "is not a number, such as 1e-3"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        pass
+    else:
+        if not isinstance(value, str | bytes):
+            return
+        problem = (
+            f"is text, not a number: write {number!r}, or in a YAML file {number:.1e}, "
+            "as YAML knows no exponent without a point"
+        )
+    raise ValueError(f"{name}={value!r} {problem}")
+
+
+def _check_moves(group: Group, rates: list[float]) -> None:
+    """Refuse a rate of 0 that no hypergradient can move."""
+    moves = any(numbers("hypergrad_lr", group["hypergrad_lr"], "", several=True))
+    if group["rule"] != "additive" and moves and 0 in rates:
+        raise ValueError(
+            f"lr={group['lr']!r} stays 0 for ever with rule={group['rule']!r}, which multiplies "
+            "it: start above 0, or use rule='additive'"
+        )
 
 
 def _choose(name: str, value: object, choices: Any) -> None:

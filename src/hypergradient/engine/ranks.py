@@ -104,10 +104,12 @@ class Ranks:
             p: self._localize(group, p) for group in optimizer.param_groups for p in group["params"]
         }
         local: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self._given: dict[Tensor, dict[str, Any]] = {}  # the local parts of states
         for p, part in self._parts.items():
             if p in state:
                 own = {name: local_part(value) for name, value in state[p].items()}
                 local[part] = state[p] if part is p else own
+                self._given[part] = {**own}
             if self._members[0] not in self._holders.get(p, (distributed.get_rank(),)):
                 self._elsewhere.add(part)
         for group, params in zip(optimizer.param_groups, self._params, strict=True):
@@ -129,16 +131,20 @@ class Ranks:
         return part
 
     def __exit__(self, *_: object) -> None:
-        """Put the DTensors back, with what the step has added to their states."""
+        """Put the DTensors back, with what the step has added to their states, or replaced."""
         if not self._holders:
             return
         state, self._optimizer.state = self._optimizer.state, self._state
         for group, params in zip(self._optimizer.param_groups, self._params, strict=True):
             group["params"] = params
         for p, part in self._parts.items():
+            given = self._given.get(part, {})
             for name, value in state.get(part, {}).items():
-                if name not in self._state[p]:
-                    self._state[p][name] = value if part is p else like_dtensor(p, value)
+                if part is p:
+                    self._state[p][name] = value
+                elif value is not given.get(name):
+                    spread = value.shape == part.shape
+                    self._state[p][name] = like_dtensor(p, value) if spread else value
 
 
 def _members(

@@ -12,14 +12,23 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base, KernelBase
 from hypergradient.engine.dtensors import check_process_group, local_part
+from hypergradient.engine.foreign_states import adapted
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
+    accept_number,
     alpha_of,
     is_written,
     plain_groups,
 )
-from hypergradient.engine.options import check, check_members
+from hypergradient.engine.options import (
+    check,
+    check_change,
+    check_kinds,
+    check_members,
+    check_params,
+    made_for,
+)
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.tensors import as_real
 from hypergradient.engine.types import Group, State
@@ -41,6 +50,12 @@ SHARED: dict[str, Any] = {
 }
 """The options of all optimizers here beside `lr`, with the defaults of `Hypergradient`."""
 
+NUMBERS = {name: SHARED[name] for name in ("hypergrad_lr", "weight_decay")} | {"lr": 1e-3}
+"""Options of all optimizers here that are numbers, with usual values."""
+
+ONE_RATE = ("global", "group", "member")
+"""The granularities of which a group keeps the rate, or the rates of its members."""
+
 KEPT = frozenset({"direction", "direction_trace", "gradient"})
 """The states that the engine makes: zeros shaped like the parameter."""
 
@@ -50,18 +65,21 @@ class StatefulOptimizer(Optimizer):
 
     Attributes:
         adaptive: that its learning rate moves by itself, for whoever compares optimizers.
+        lr_is_factor: that `lr` is a factor on a rate that the optimizer finds by itself, so that a
+            number put into `group["lr"]` is a schedule's.
         known_bases: the bases that can be named.
         bases: those that this optimizer uses, by name.
         iterate: where a step takes the parameters.
-        trace_memory: mu of trace_t = mu (trace_{t-1} + u_t); 0 for the last step alone, trace_t =
-            u_t, and then no tensor is kept for it where the base can recompute u_t.
+        has_trace: whether the iterate is an `Average` whose moves a trace remembers. Without one
+            trace_t = u_t, and no tensor is kept for it where the base can recompute u_t.
     """
 
     adaptive: ClassVar[bool] = True
+    lr_is_factor: ClassVar[bool] = False
     more_options: ClassVar[tuple[str, ...]] = ("lr",)
     known_bases: Mapping[str, Base] = MappingProxyType({})
     iterate: LastIterate | Average = LastIterate()
-    trace_memory: float = 0.0
+    has_trace: bool = False
     process_group: "ProcessGroup | None" = None
 
     def __init__(
@@ -72,6 +90,7 @@ class StatefulOptimizer(Optimizer):
         process_group: "ProcessGroup | None" = None,
     ) -> None:
         check_process_group(process_group)
+        check_params(params)
         if process_group is not None:
             self.process_group = process_group  # no option of a group: it cannot be saved
         self.bases: dict[str, Base] = {}
@@ -115,10 +134,15 @@ class StatefulOptimizer(Optimizer):
         Raises:
             ValueError: an option of the group makes no sense; nothing has been added then.
         """
+        check_params(param_group["params"])
         name = self._base_name(param_group.get("base", self.defaults["base"]))
         if name != self.defaults["base"]:
             param_group = {**self.bases[name].defaults, **param_group}
         param_group["base"] = name
+        param_group.pop("made_for", None)
+        params = param_group.get("params")
+        if params is not None and not isinstance(params, Tensor | set):  # torch refuses sets
+            param_group["params"] = list(params)  # a generator can be walked only once
         self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
@@ -129,7 +153,9 @@ class StatefulOptimizer(Optimizer):
 
     def _check(self, group: Group) -> None:
         """Check the options of a group, by what they have in common and by its base."""
-        self.bases[group["base"]].check(group)
+        base = self.bases[group["base"]]
+        check_kinds(group, {**base.defaults, **NUMBERS})
+        base.check(group)
         check(group)
 
     def _own(self, group: Group) -> None:
@@ -138,7 +164,12 @@ class StatefulOptimizer(Optimizer):
             group.setdefault(name, default)
         if group["granularity"] == "member":
             check_members(group)
+        group.setdefault("made_for", made_for(group))
+        for name in getattr(self.base_of(group), "remembers", ()):
+            group.setdefault(f"last_{name}", group[name])
         Rate.install(self, group)
+        if group["granularity"] in ONE_RATE and not group["differentiable"]:
+            group["effective_lr"] = alpha_of(group)  # loggers look for it
         for name, start in self._group_numbers(group).items():
             value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
             group[name] = value.detach().expand_as(alpha_of(group)).clone()
@@ -146,18 +177,25 @@ class StatefulOptimizer(Optimizer):
     def _group_numbers(self, group: Group) -> dict[str, float]:
         """Return the numbers that a group remembers, and where they start."""
         numbers: dict[str, float] = {}
-        if group["granularity"] in ("global", "group", "member"):
+        if group["granularity"] in ONE_RATE:
             numbers.update(RULES[group["rule"]].memory)
         return {**numbers, **self.iterate.group_numbers}
+
+    def _before_step(self) -> None:
+        """Check that a step may be made now; called first in each step.
+
+        Raises:
+            ValueError: an option has changed on which it depends what is kept.
+        """
+        for group in self.param_groups:
+            if group["made_for"] != made_for(group):
+                check_change(group)
 
     def _take_writes(self) -> None:
         """Accept numbers that were put in the place of groups' rates, as a write to the rate."""
         for group in self.param_groups:
             if is_written(group):
-                lr, group["lr"] = group["lr"], group["scheduled_lr"]
-                self._own(group)
-                several = isinstance(lr, Tensor) and lr.dim() > 0
-                group["lr"].fill_(lr.as_subclass(Tensor) if several else float(lr))
+                accept_number(self, group, self._own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: plain tensors, as `state_dict` gives them."""
@@ -170,6 +208,7 @@ class StatefulOptimizer(Optimizer):
         """Restore a pickled, copied or loaded state, also one saved by torch's own class."""
         super().__setstate__(state)
         for group in self.param_groups:
+            group.pop("made_for", None)
             self._own(group)
             for p in group["params"]:
                 if p in self.state:
@@ -182,17 +221,36 @@ class StatefulOptimizer(Optimizer):
         return {**state, "param_groups": plain_groups(state["param_groups"])}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned, as in `torch.optim.Optimizer`."""
+        """Load what `state_dict` returned, as in `torch.optim.Optimizer`.
+
+        The states of torch's own class are taken too, and by an average those of Adam and AdamW.
+
+        Raises:
+            ValueError: another optimizer saved it; nothing has been loaded then.
+        """
+        state_dict = adapted(self, state_dict)
         super().load_state_dict(state_dict)
         indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
-        numbers = {"lr", *(name for rule in RULES.values() for name in rule.memory)}
-        for i, p in zip(indices, params, strict=True):
+        groups = [group for group in self.param_groups for _ in group["params"]]
+        for i, p, group in zip(indices, params, groups, strict=True):
             saved, state = state_dict["state"].get(i, {}), self.state.get(p, {})
-            for name in numbers & saved.keys():  # torch casts to p's dtype, which rounds rates
+            for name in self._wider_than_p(group, p) & saved.keys():
                 state[name] = saved[name].to(p.device, copy=True)
             if "step" in state:  # torch leaves it where it was saved
                 state["step"] = state["step"].to(p.device)
+
+    def _wider_than_p(self, group: Group, p: Tensor) -> set[str]:
+        """Return the states of another dtype than p, to which torch casts what it loads.
+
+        That would round the rates of tensors and elements, what rules remember, and what a base
+        keeps in a dtype of its own choice.
+        """
+        names = {"lr", *(name for rule in RULES.values() for name in rule.memory)}
+        if p in self.state and not isinstance(self.base_of(group), KernelBase):
+            fresh = self.base_of(group).init(as_real(p))
+            names |= {name for name, own in fresh.items() if own.dtype != as_real(p).dtype}
+        return names
 
     def lr_summary(self) -> dict[str, float]:
         """Summarise the learning rates, at any granularity, for logging.
@@ -229,7 +287,7 @@ class StatefulOptimizer(Optimizer):
 
     def memory_names(self, group: Group) -> tuple[str, ...]:
         """Return the names of the states from which u_{t-1}, or its trace, is computed."""
-        if self.trace_memory:
+        if self.has_trace:
             return ("direction_trace",)
         base = self.base_of(group)
         own = base.direction_state(group) if isinstance(base, KernelBase) else ("direction",)
@@ -238,7 +296,7 @@ class StatefulOptimizer(Optimizer):
     def initial_state(self, group: Group, p: Tensor) -> State:
         """Return the state of a parameter before its first step, at which u_0 = 0."""
         base = self.base_of(group)
-        own = base.init_for(p, group) if isinstance(base, KernelBase) else base.init(p)
+        own = base.init_for(p, group) if isinstance(base, KernelBase) else base.init(as_real(p))
         state = {**own, **self.iterate.init(p)}
         for name in self.memory_names(group):
             if name in KEPT:

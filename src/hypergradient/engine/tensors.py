@@ -15,6 +15,7 @@ from hypergradient.engine.types import Group
 
 CPU_CHUNK = 1 << 17  # elements: half a megabyte of float32; more is hardly faster on a CPU
 DEVICE_CHUNK = 1 << 22  # on an accelerator each chunk costs launches; 16 MB stay in its cache
+ROW = 4096  # elements: torch adds up as many in one thread
 HALF = 2  # bytes of an element in a 16-bit dtype
 
 
@@ -96,6 +97,24 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.itemsize <= HALF:  # a float16 sum of squares overflows at 65504
         a, b = a.float(), b.float()
     return torch.dot(a, b) if a.dim() == 1 and b.dim() == 1 else (a * b).sum()
+
+
+def sum_of_squares(t: Tensor) -> Tensor:
+    """Return <t, t>, in an order of additions that does not depend on the number of threads.
+
+    Rows are added up whole, each by one thread, then their sums.
+    """
+    squares = as_real(t).to(torch.promote_types(as_real(t).dtype, torch.float32)).square().flatten()
+    while squares.numel() > ROW:
+        whole = squares.numel() // ROW * ROW
+        rows, rest = squares[:whole].view(-1, ROW), squares[whole:]
+        squares = torch.cat([rows.sum(1), rest.sum().unsqueeze(0)])
+    return squares.sum()
+
+
+def version_of(t: Tensor) -> int:
+    """Return how often a tensor has been written to, as torch counts it."""
+    return t._version  # noqa: SLF001 - it has no other name
 
 
 def inner_by_member(a: Tensor, b: Tensor) -> Tensor:

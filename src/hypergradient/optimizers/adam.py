@@ -1,10 +1,12 @@
 """Adam and its kin: the bases, and Adam and AdamW whose learning rate tunes itself."""
 
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.adam_direction import AdamDirection
@@ -17,6 +19,10 @@ from hypergradient.engine.types import Direction, Group, Number, State
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+
+DECOUPLES = "decoupled_weight_decay" in signature(adam).parameters
+"""Whether torch's `adam` decouples weight decay; before torch 2.7 only its `adamw` does."""
 
 
 class Adam(KernelBase):
@@ -33,6 +39,7 @@ class Adam(KernelBase):
         "fused": None,
         "capturable": False,
     }
+    remembers = ("betas",)
 
     def init(self, p: Tensor) -> State:
         return {
@@ -72,22 +79,24 @@ class Adam(KernelBase):
         return as_float(state["step"])
 
     def last_direction(self, group: Group, key: Number) -> Direction:
-        return self._ratio(group, key)
+        return self._ratio(group, key, group["last_betas"])
 
     def state_update(self, group: Group, key: Number) -> StateUpdate | None:
         if group["amsgrad"]:
             return None
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        after = self._ratio(group, key + 1)
+        after = self._ratio(group, key + 1, group["betas"])
         return StateUpdate((1 - beta1, beta1, 0.0), (1 - beta2, beta2), after)
 
-    def _ratio(self, group: Group, step: Number) -> AdamDirection:
+    def _ratio(self, group: Group, step: Number, betas: tuple[Number, Number]) -> AdamDirection:
         """Return u_t for a step count of t, and 0 before the first step, at which m is 0."""
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = betas
         t = step + (step == 0)
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        decays = group["decoupled_weight_decay"]
-        decay = group["weight_decay"] * (step > 0) if decays else 0.0
+        decay = group["weight_decay"]
+        # a decay of 0 must not meet an infinite theta
+        decays = group["decoupled_weight_decay"] and (isinstance(decay, Tensor) or decay != 0)
+        decay = decay * (step > 0) if decays else 0.0
         return AdamDirection(bias1 / root2, bias1 * group["eps"], decay, decays)
 
     def descend(
@@ -98,7 +107,11 @@ class Adam(KernelBase):
         lr = group["lr"]
         if group["foreach"] and not capturable and isinstance(lr, Tensor):
             lr = lr.item()  # torch's foreach Adam takes no tensor there
-        adam(
+        options = {name: group[name] for name in _ADAM_OPTIONS}
+        kernel: Any = adam
+        if not DECOUPLES and options.pop("decoupled_weight_decay"):
+            kernel = adamw
+        kernel(
             params,
             grads,
             [s["exp_avg"] for s in states],
@@ -110,7 +123,7 @@ class Adam(KernelBase):
             beta2=beta2,
             capturable=capturable,
             lr=lr,
-            **{name: group[name] for name in _ADAM_OPTIONS},
+            **options,
         )
 
 
@@ -136,8 +149,8 @@ class NAdam(Base):
     defaults = {"betas": (0.9, 0.999), "eps": 1e-8, "momentum_decay": 4e-3}
 
     def init(self, p: Tensor) -> State:
-        state = Adam().init(p)
-        return {**state, "mu_product": torch.ones_like(state["step"])}
+        wide = torch.promote_types(p.dtype, torch.float32)  # the precision of its parameter
+        return {**Adam().init(p), "mu_product": torch.ones((), dtype=wide, device=p.device)}
 
     def direction(self, g: Tensor, p: Tensor, state: State, group: Group) -> Tensor:
         (beta1, beta2), decay = group["betas"], group["momentum_decay"]

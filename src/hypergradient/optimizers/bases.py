@@ -1,11 +1,15 @@
 """The bases that can be named: `Hypergradient(params, base="lion")`."""
 
+from typing import Literal
+
 from hypergradient.engine.base import Base
 from hypergradient.optimizers.adam import Adam, AdamW, AMSGrad, NAdam
 from hypergradient.optimizers.adaptive import Adagrad, RMSprop
 from hypergradient.optimizers.lion import Lion
 from hypergradient.optimizers.muon import Muon
 from hypergradient.optimizers.sgd import SGD
+
+BaseName = Literal["sgd", "adam", "adamw", "amsgrad", "nadam", "rmsprop", "adagrad", "lion", "muon"]
 
 BASES: dict[str, Base] = {
     base.name: base

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from hypergradient.engine.base import Base
 from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.optimizers.bases import BASES
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+    from hypergradient.engine.base import Base
     from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+    from hypergradient.optimizers.bases import BaseName
 
 
 class Hypergradient(HypergradientOptimizer):
@@ -72,7 +73,7 @@ class Hypergradient(HypergradientOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        base: Base | str = "sgd",
+        base: "Base | BaseName" = "sgd",
         lr: float | Tensor = 1e-3,
         *,
         hypergrad_lr: float | Tensor = 1e-3,

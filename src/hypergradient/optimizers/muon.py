@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, check_params
 from hypergradient.engine.types import Group, State
 from hypergradient.optimizers.adam import AdamW
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 MATRIX = 2  # dimensions
-ADJUSTMENTS = (None, "original", "match_rms_adamw")
+Adjustment = Literal["original", "match_rms_adamw"]
+ADJUSTMENTS = (None, *get_args(Adjustment))
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -154,7 +155,7 @@ class MuonHD(HypergradientOptimizer):
         ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
         eps: float = 1e-7,
         ns_steps: int = 5,
-        adjust_lr_fn: str | None = None,
+        adjust_lr_fn: Adjustment | None = None,
         *,
         adamw_lr: float | Tensor = 3e-4,
         adamw_betas: tuple[float, float] = (0.9, 0.999),
@@ -193,6 +194,7 @@ class MuonHD(HypergradientOptimizer):
             super().add_param_group({**self._adamw_options(), **param_group})
             return
         params = param_group["params"]
+        check_params(params)
         given = [params] if isinstance(params, Tensor) else list(_iterable(params))
         matrices = [p for p in given if _parameter(p).dim() == MATRIX]
         others = [p for p in given if _parameter(p).dim() != MATRIX]

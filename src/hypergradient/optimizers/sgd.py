@@ -60,10 +60,16 @@ class SGD(KernelBase):
     def iterate(self, group: Group) -> LastIterate | None:
         return VELOCITY if group["classical"] else None
 
+    def goes_plainly(self, group: Group) -> bool:
+        decay = group["weight_decay"]
+        zero = not isinstance(decay, Tensor) and decay == 0
+        return group["decoupled_weight_decay"] and not zero  # torch's kernels have L2 decay alone
+
     def _keeps_direction(self, group: Group) -> bool:
         """Whether u_t needs a tensor of its own, being neither torch's buffer nor unasked for."""
         buffer_is_u = group["momentum"] != 0 and not (group["nesterov"] or group["classical"])
-        return group["product"] == "direction" and not buffer_is_u
+        own = not buffer_is_u or self.goes_plainly(group)
+        return group["product"] == "direction" and own
 
     def direction_state(self, group: Group) -> tuple[str, ...]:
         kept = ("direction",) if self._keeps_direction(group) else ()
@@ -83,7 +89,7 @@ class SGD(KernelBase):
 
     def direction_coefficients(self, group: Group) -> tuple[float, float] | None:
         mu = group["momentum"]
-        if not self._keeps_direction(group):
+        if not self._keeps_direction(group) or self.goes_plainly(group):
             return None
         if mu == 0 or (group["classical"] and not group["nesterov"]):
             return 1.0, 0.0

@@ -3,13 +3,13 @@
 A hypergradient <g_t, u_{t-1}> sees one step. So it is biased where batches are reshuffled, as two
 batches of one epoch have correlated noise, and it is short-sighted: the rate that is best for the
 next loss is far below the one that is best for training (docs/untuned.md). Both biases vanish if
-h uses the displacement of about the last 50 steps, m_t, and the parameters are an average, which
-forgives a rate that is too high for any single step.
+the parameters are an average x_t, which forgives a rate that is too high for any single step, and
+h uses the displacement of that average over the last half of the training, m_t.
 
     z_t     = z_{t-1} - alpha_t u_t,                            u_t = g_t, or Adam's g_t / sqrt(v_t)
     x_t     = (1 - c_t) x_{t-1} + c_t z_t,                      c_t the weight of step t
     y_t     = (1 - b) z_t + b x_t,                              where gradients are taken
-    m_t     = mu (m_{t-1} + (y_{t-1} - y_t) / alpha_t)
+    m_t     = mu_t (m_{t-1} + (x_{t-1} - x_t) / alpha_t),       mu_t = 1 - 1 / max(50, t / 2)
     alpha_{t+1} = alpha_t exp(eta_t clip(h_t / E|h|, -1, 1)),   h_t = alpha_t <g_t, m_{t-1}>
 
 h_t is minus the derivative of the loss with respect to the logarithm of a rate that all the last
@@ -20,24 +20,26 @@ The first three lines are the schedule-free method of Defazio et al. (2024, eq. 
 """
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.adam_direction import AdamDirection
-from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas
+from hypergradient.engine.averaging import AveragingOptimizer
+from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas, check_share
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.learning_rate import Rate, alpha_of, learned_rate, set_learned_rate
 from hypergradient.engine.numbers import as_float
-from hypergradient.engine.optimizer import HypergradientOptimizer
+from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
+from hypergradient.engine.rules import RULES
 from hypergradient.engine.tensors import (
     HALF,
     dense_gradient,
     descent_gradient,
-    inner,
+    sum_of_squares,
     with_gradient,
 )
 from hypergradient.engine.types import Group, Number, State
@@ -47,15 +49,19 @@ from hypergradient.optimizers.bases import BASES
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+BaseWithoutRate = Literal["adam", "sgd", "rmsprop", "adagrad", "lion", "muon"]
+BETAS = (0.9, 0.999)
+LEAST_B = 0.01  # of b: in float32, eval() and train() lose 1e-7 / b of the way from x to z
 LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
 
 
 class AdamWithoutMomentum(KernelBase):
     """u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps): Adam whose momentum the average replaces."""
 
-    defaults = {"betas": (0.93, 0.999), "eps": 1e-8}
+    defaults = {"betas": (0.9, 0.999), "eps": 1e-8}
     name = "adam"
     takes_sparse = True  # the engine makes them dense
+    largest = 3.0  # momentum would spread a corrupt batch's step over ten; here it must be bounded
 
     def init(self, p: Tensor) -> State:
         return {"step": step_count(p), "exp_avg_sq": torch.zeros_like(p)}
@@ -67,7 +73,7 @@ class AdamWithoutMomentum(KernelBase):
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         v_hat = v / (1 - beta2 ** as_float(state["step"]))
         root: Tensor = v_hat.sqrt() + group["eps"]
-        return g / root
+        return (g / root).clamp(-self.largest, self.largest)
 
     def batch_key(self, state: State) -> Number:
         return as_float(state["step"])
@@ -79,31 +85,36 @@ class AdamWithoutMomentum(KernelBase):
         return StateUpdate((1.0, 0.0, 0.0), (1 - beta2, beta2), direction)
 
 
-class Untuned(HypergradientOptimizer):
+class Untuned(AveragingOptimizer):
     r"""SGD or Adam without a learning rate to choose.
 
     Call `optimizer.train()` before training and `optimizer.eval()` before evaluating or saving a
     model: the best parameters are an average x_t, and gradients are taken at another point, y_t
-    (as with other schedule-free optimizers). Give it no learning-rate scheduler. The running
-    statistics of batch norms are those of y_t: after `eval()`, pass some training batches through
-    the model in its training mode, without gradients, before the model evaluates.
+    (as with other schedule-free optimizers); `with optimizer.averaged():` does both. A scheduler
+    shapes the rate that is learned, but none is needed. The running statistics of batch norms are
+    those of y_t: after `eval()`, call `torch.optim.swa_utils.update_bn(loader, model)`. To clamp or
+    mask weights after each step, use `optimizer.project(...)`.
 
     .. math::
         z_t &= z_{t-1} - \alpha_t (u_t + \lambda y_{t-1}), \quad
         x_t = (1 - c_t) x_{t-1} + c_t z_t \\
         y_t &= (1 - b) z_t + b x_t, \quad
-        m_t = \mu (m_{t-1} + (y_{t-1} - y_t) / \alpha_t) \\
+        m_t = \mu_t (m_{t-1} + (x_{t-1} - x_t) / \alpha_t) \\
         h_t &= \alpha_t \langle g_t, m_{t-1} \rangle, \quad
         \alpha_{t+1} = \alpha_t \exp(\eta_t \,\mathrm{clip}(h_t / E|h|, -1, 1))
 
-    u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part.
-    eta_t is 0.2 until h is negative for the first time, then 0.05, or 10 / t if that is less: a
-    rate may change by as much in every doubling of the training. E|h| is a mean over about 200
-    steps, or half of all if that is more, in which an outlier counts for 100 times the mean at
-    most. c_t weights steps by t^3 and by the largest rate so far, squared, which alpha never leaves
-    by more than a factor of 100; so it comes back from anywhere. The first rate is the least of
-    `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit: to scale the loss changes no
-    more than rounding.
+    u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part,
+    and no number of it is larger than 3, so that a corrupt batch does little harm. mu_t is
+    1 - 1 / max(50, t / 2): the trace remembers the last half of the training. eta_t is 2 / t for a
+    move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
+    every doubling of the training, and later falls no faster than 1 / sqrt(t).
+    Until h is negative for the first time eta_t may be up to 0.2, as far as the directions u_t
+    agree with those before: language models warm up slowly, and other networks in ten steps. E|h|
+    is a mean over about 200 steps, or half of all if that is more, in which an outlier counts for
+    100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far, squared,
+    which alpha never leaves by more than a factor of 100; so it comes back from anywhere. The first
+    rate is the least of `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit: to scale
+    the loss changes no more than rounding.
 
     It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. Dense float32 parameters
     on the CPU move in one pass of a C function, all others by functions of torch.
@@ -111,18 +122,20 @@ class Untuned(HypergradientOptimizer):
     Args:
         params: parameters or parameter groups. All groups share one learned rate; the `lr` of a
             group is a factor on it, relative to the optimizer's.
-        lr: an upper bound of the first rate, of use only to make a start slower.
-        betas: b, and the decay of v_t; (0.93, 0.999) by default. For a base with a momentum of its
+        lr: an upper bound of the first rate, of use only to make a start slower. What a scheduler
+            makes of it is a factor on the learned rate.
+        betas: b, and the decay of v_t; (0.9, 0.999) by default. For a base with a momentum of its
             own, such as Lion, these are its own.
         eps: added to sqrt(v_t); the base's own by default.
         weight_decay: lambda, decoupled from u_t as in `torch.optim.AdamW`.
         base: "adam" (whose momentum the average replaces), "sgd", "rmsprop", "adagrad", "lion",
             "muon", or an instance of `Base`.
-        interpolation: b, for a base with a momentum of its own; 0.93 by default.
+        interpolation: b, for a base with a momentum of its own; 0.9 by default.
         process_group: as in `Hypergradient`.
         options: the base's own options.
 
-    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor.
+    The rate of the next step is `param_groups[i]["lr"]`, a 0-dim tensor. The first rate follows
+    from the first gradient; before that it reads 1e-30.
 
     Raises:
         ValueError: at construction, for an option out of its range.
@@ -130,7 +143,7 @@ class Untuned(HypergradientOptimizer):
 
     Source: the hypergradient is eq. 2 of Baydin et al. (ICLR 2018) with m_{t-1} for their
     -u_{t-1}; the average is Defazio et al., "The Road Less Scheduled", 2024, eq. 1 to 3.
-    The constants were chosen on six small tasks (docs/untuned.md).
+    The constants were chosen on six small tasks and four language models (docs/untuned.md).
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -147,8 +160,9 @@ class Untuned(HypergradientOptimizer):
         True
     """
 
+    lr_is_factor = True
     iterate = Average()
-    trace_memory = 0.98  # mu
+    has_trace = True
     rule = "relative"
     first_step = 1e-2  # the size of the first step, relative to the parameters
     more_options = ("lr", "betas", "eps", "interpolation", "training")
@@ -167,7 +181,7 @@ class Untuned(HypergradientOptimizer):
         eps: float | None = None,
         weight_decay: float = 0.0,
         *,
-        base: Base | str = "adam",
+        base: Base | BaseWithoutRate = "adam",
         interpolation: float | None = None,
         process_group: "ProcessGroup | None" = None,
         **options: Any,
@@ -203,24 +217,28 @@ class Untuned(HypergradientOptimizer):
             without = added["base"] in ("adam", "sgd")  # no momentum of its own
             betas = added.get("betas", BETAS)
             added["interpolation"] = betas[0] if without else BETAS[0]
-        if first is not None:
-            set_learned_rate(added, learned * added["initial_lr"])
-            added["training"] = first["training"]
-            for name in self._group_numbers(added):
+        set_learned_rate(added, LEAST * added["reference_lr"])  # none is known before a step
+        if first is None:
+            return
+        added["training"] = first["training"]
+        if added["granularity"] == "global":
+            set_learned_rate(added, learned * added["reference_lr"])
+            for name in RULES[added["rule"]].memory:
                 added[name].copy_(first[name])
-            added["largest_lr"].mul_(added["initial_lr"] / first["initial_lr"])
+            # its average begins here, by itself, with the weights of a first step
+            added["bounded"] = first.get("bounded", False)
 
     def _learned(self, group: Group) -> Number:
         """Return the learned rate of all groups, relative to the `lr` of each."""
-        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["initial_lr"]
+        learned: Number = learned_rate(group, as_float(alpha_of(group))) / group["reference_lr"]
         return learned
 
     def _check(self, group: Group) -> None:
-        super()._check(group)
-        if not float(group["lr"]) > 0:
+        if 0 in numbers("lr", group["lr"], "1.0"):
             raise ValueError(
                 f"lr={group['lr']!r} is not a finite number > 0: leave it out, 1.0 bounds nothing"
             )
+        super()._check(group)
         if group["granularity"] not in ("global", "group"):
             raise ValueError(
                 f"granularity={group['granularity']!r} does not go with Untuned: use 'global', "
@@ -229,47 +247,50 @@ class Untuned(HypergradientOptimizer):
         for name in ("differentiable", "maximize"):
             if group[name]:
                 raise ValueError(f"{name}=True does not go with Untuned: leave it out")
-        params = group["params"]
-        for given in [params] if isinstance(params, Tensor) else params:
-            p = given[1] if isinstance(given, tuple) else given
-            if not p.is_floating_point() or p.dtype.itemsize <= HALF:
-                raise ValueError(
-                    f"a parameter of {p.dtype}: its moves are too small for it, so keep parameters "
-                    "in torch.float32 and compute in less by torch.autocast"
-                )
-        b = group["interpolation"]
+        check_parameters(group["params"])
+        b, name = group["interpolation"], "interpolation"
         if b is None and "betas" in group:
             check_betas(group["betas"], 2)
-            b = group["betas"][0]
-        if b is not None and not 0 < b < 1:
-            raise ValueError(f"betas[0]={b!r} is not between 0 and 1, such as (0.93, 0.999)")
-
-    def _before_step(self) -> None:
-        if not self.param_groups[0]["training"]:
-            raise RuntimeError(
-                "step() after eval(): the parameters are the average, where no gradient belongs; "
-                "call optimizer.train() before training goes on"
-            )
+            b, name = group["betas"][0], "betas[0]"
+        if b is not None:
+            check_share(name, b)
+            if b < LEAST_B:
+                raise ValueError(
+                    f"{name}={b!r} is less than {LEAST_B}: eval() divides by it, and would make "
+                    "rounding large; the usual value is 0.9"
+                )
 
     # The first rate.
 
     def _begin(self, ranks: Ranks | None) -> bool:
         begins = super()._begin(ranks)
-        if begins and not self.param_groups[0].get("bounded"):
-            self._bound_first_rate(ranks)
+        if begins and not all(group.get("bounded") for group in self.param_groups):
+            shared = [g for g in self.param_groups if g["granularity"] == "global"]
+            own = [[g] for g in self.param_groups if g["granularity"] != "global"]
+            for groups in filter(None, (shared, *own)):
+                self._bound_first_rate(groups, ranks)
         return begins
 
-    def _bound_first_rate(self, ranks: Ranks | None) -> None:
-        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`."""
-        first = self.param_groups[0]
-        sums = torch.zeros_like(alpha_of(first)).repeat(3)
-        for group in self.param_groups:
+    def _bound_first_rate(self, groups: list[Group], ranks: Ranks | None) -> None:
+        """Start at a rate at which the first step is 1% of the parameters' size, or at `lr`.
+
+        Args:
+            groups: those that share the rate.
+            ranks: those who hold parts of the parameters.
+        """
+        if groups[0].get("bounded") or (
+            ranks is None and not any(with_gradient(group) for group in groups)
+        ):
+            return
+        sums = torch.zeros_like(alpha_of(groups[0])).repeat(3)
+        for group in groups:
             base = self.base_of(group)
             for p in with_gradient(group):
                 if ranks is None or ranks.counts(group, p):
                     g = descent_gradient(group, dense_gradient(p), p)
                     u = base.direction(g, p, base.init(p), group)
-                    sums += torch.stack([inner(p, p), inner(u, u), sums.new_tensor(p.numel())])
+                    squares = (sum_of_squares(p), sum_of_squares(u))
+                    sums += torch.stack([*squares, sums.new_tensor(p.numel())])
         if ranks is not None:
             sums = ranks.total({"first rate": sums})["first rate"]
         theta, u, count = sums.unbind()
@@ -277,29 +298,33 @@ class Untuned(HypergradientOptimizer):
         bound = self.first_step * size / (u / count.clamp(min=1)).sqrt()
         bound = torch.where(bound.isfinite(), bound, self.first_step * size)  # no gradient yet
         rate = bound.clamp(max=self.defaults["lr"]).clamp(min=LEAST)
-        for group in self.param_groups:
-            set_learned_rate(group, rate * (group["initial_lr"] / self.defaults["lr"]))
+        for group in groups:
+            set_learned_rate(group, rate * (group["reference_lr"] / self.defaults["lr"]))
+            if "climb" in group:
+                group["climb"].copy_(bound / rate)
             group["bounded"] = True
 
-    # Between where gradients are taken and the average.
 
-    def eval(self) -> None:
-        """Put the average x_t into the parameters: to evaluate, and to save the model."""
-        self._switch(training=False)
+def check_parameters(params: Any) -> None:
+    """Check that `Untuned` can move parameters.
 
-    def train(self) -> None:
-        """Put y_t, where gradients are taken, back into the parameters."""
-        self._switch(training=True)
-
-    @torch.no_grad()
-    def _switch(self, *, training: bool) -> None:
-        if self.param_groups[0]["training"] is training:
-            return
-        for group in self.param_groups:
-            group["training"] = training
-            for p in group["params"]:
-                if "z" in self.state.get(p, {}):
-                    self.iterate.switch(p, self.state[p], group, training=training)
-
-
-BETAS = (0.93, 0.999)
+    Raises:
+        ValueError: it cannot; names the dtype and the remedy.
+    """
+    for given in [params] if isinstance(params, Tensor) else params:
+        p = given[1] if isinstance(given, tuple) else given
+        if p.is_complex():
+            raise ValueError(
+                f"a parameter of {p.dtype}: Untuned trains real ones, so keep its real and "
+                "imaginary parts in one, torch.view_as_real(p)"
+            )
+        if not p.is_floating_point():
+            raise ValueError(
+                f"a parameter of {p.dtype} has no gradient: leave it out, as in "
+                "[p for p in model.parameters() if p.requires_grad]"
+            )
+        if p.dtype.itemsize <= HALF:
+            raise ValueError(
+                f"a parameter of {p.dtype}: its moves are too small for it, so keep parameters "
+                "in torch.float32 and compute in less by torch.autocast"
+            )

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+from hypergradient import __version__
 from hypergradient.study.errors import StudyError, as_one_line, one_line
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
@@ -89,6 +90,16 @@ Cluster = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
+def command(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    if version:
+        print(f"hypergradient {__version__}")
+        raise typer.Exit
+
+
 @app.command()
 def demo(out: Out = None, workers: Workers = None) -> None:
     """Run the study "demo", on images that need no download, in about a minute."""
@@ -98,10 +109,7 @@ def demo(out: Out = None, workers: Workers = None) -> None:
 @app.command("list")
 def list_studies() -> None:
     """List the studies that come with the package, and their scales."""
-    from hypergradient.study.declare.load import (
-        built_in_studies,
-        read_toml,
-    )
+    from hypergradient.study.declare.load import built_in_studies, read_toml
 
     for name, path in built_in_studies().items():
         content = read_toml(path)
@@ -276,10 +284,7 @@ def landscape(
 
 def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
     """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
-    from hypergradient.study.declare.load import (
-        find_study,
-        load_study,
-    )
+    from hypergradient.study.declare.load import find_study, load_study
     from hypergradient.study.run.store import Store
 
     declared = load_study(find_study(study), scale)
@@ -377,10 +382,19 @@ def show_beside_published(table: pl.DataFrame) -> None:
         print(line.format(**row))
 
 
+def skip_last_collection() -> None:
+    """Keep the interpreter, as it ends, from looking through all of torch for half a second.
+
+    With Triton loaded, which torch imports where it is installed, this would not do: what is then
+    never collected is reported on stderr as leaked by its bindings.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
+
+
 def main() -> None:
     """Run the command line; what the person can put right is said on stderr, with exit code 2."""
-    # Or the interpreter, as it ends, looks through all of torch for half a second.
-    atexit.register(gc.freeze)
+    atexit.register(skip_last_collection)
     try:
         app()
     except StudyError as error:

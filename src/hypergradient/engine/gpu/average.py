@@ -21,10 +21,10 @@ class AverageKernels(DeviceKernels):
         self._average: Any = import_module("hypergradient.engine.gpu.average_kernels")
 
     def descend(self, scalars: Tensor) -> None:
-        """Move y, z, v and m, sum <g_t, m_{t-1}>, and add 1 to the step counts.
+        """Move y, z, v and m, sum three products, and add 1 to the step counts.
 
         Args:
-            scalars: one row a group, in float32: alpha_t, the learned rate, c_t and mu.
+            scalars: one row a group, in float32: alpha_t, the learned rate, c_t and mu_t.
         """
         tables = self._tables
         with tables.active():

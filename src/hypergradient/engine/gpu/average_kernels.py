@@ -28,8 +28,8 @@ from hypergradient.engine.gpu.recipes import AverageNumbers
 
 RECIPE = tl.constexpr(len(AverageNumbers._fields))
 # columns of a recipe
-SHARE, LOG_BETA2, OF_V, OF_G, EPS, DECAY, GROUP = (tl.constexpr(n) for n in range(7))
-SCALARS = tl.constexpr(4)  # of a group: alpha_t, the learned rate, c_t, mu
+SHARE, LOG_BETA2, OF_V, OF_G, EPS, DECAY, GROUP, LARGEST = (tl.constexpr(n) for n in range(8))
+SCALARS = tl.constexpr(4)  # of a group: alpha_t, the learned rate, c_t, mu_t
 
 
 @triton.jit
@@ -37,8 +37,8 @@ def _average_block(
     numbers, grad, y, m, v, z, at, left, MASKED: tl.constexpr, ADAM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Move a block, and return its <g_t, m_{t-1}>, element by element."""
-    alpha, inverse, c, of_step, mu, scale, eps, decay, of_v, of_g = numbers
+    """Move a block, and return <g_t, m_{t-1}>, <u_t, m_{t-1}>, <u_t, u_t>, element by element."""
+    alpha, inverse, c, b, mu, scale, eps, decay, of_v, of_g, largest = numbers
     g = read(grad + at, left, BLOCK, MASKED)
     here = read(y + at, left, BLOCK, MASKED)
     trace = read(m + at, left, BLOCK, MASKED)
@@ -48,12 +48,14 @@ def _average_block(
         second = of_v * read(v + at, left, BLOCK, MASKED) + of_g * (g * g)
         write(v + at, second, left, BLOCK, MASKED)
         u = tl.div_rn(g, tl.sqrt_rn(second) * scale + eps)
-    step = -alpha * (u + decay * here)
-    move = c * (far - here) + of_step * step
+        u = tl.where(u > largest, largest, tl.where(u < -largest, -largest, u))  # NaN stays
+    u += decay * here
+    step = -alpha * u
+    of_x = (c / b) * (far - here) + c * step
     write(z + at, far + step, left, BLOCK, MASKED)
-    write(y + at, here + move, left, BLOCK, MASKED)
-    write(m + at, mu * (trace - inverse * move), left, BLOCK, MASKED)
-    return g * trace
+    write(y + at, here + (b * of_x + (1.0 - b) * step), left, BLOCK, MASKED)
+    write(m + at, mu * (trace - inverse * of_x), left, BLOCK, MASKED)
+    return g * trace, u * trace, u * u
 
 
 @triton.jit(do_not_specialize=["size_of_chunk"])
@@ -61,7 +63,7 @@ def average(
     rows, recipes, scalars, chunks, partials, size_of_chunk, ADAM: tl.constexpr,
     ALIGNED: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """z_t, y_t, v_t and m_t over a chunk, and its part of <g_t, m_{t-1}>."""
+    """z_t, y_t, v_t and m_t over a chunk, and its part of the three products."""
     chunk = chunks + tl.program_id(0) * CHUNK
     row = rows + tl.load(chunk) * ROW
     recipe = recipes + tl.load(row + ITS_RECIPE) * RECIPE
@@ -82,21 +84,29 @@ def average(
         tl.load(own),
         tl.div_rn(1.0, tl.load(own + 1)),
         c,
-        1.0 - single(recipe, SHARE) * (1.0 - c),
+        single(recipe, SHARE),
         tl.load(own + 3),
         scale,
         single(recipe, EPS),
         single(recipe, DECAY),
         single(recipe, OF_V),
         single(recipe, OF_G),
+        single(recipe, LARGEST),
     )
-    products = tl.zeros([BLOCK], tl.float32)
+    gm = tl.zeros([BLOCK], tl.float32)
+    um = tl.zeros([BLOCK], tl.float32)
+    uu = tl.zeros([BLOCK], tl.float32)
     whole = elements // BLOCK
     for k in tl.range(0, whole, num_stages=STAGES):
         at = start + k * BLOCK
-        products += _average_block(numbers, grad, y, m, v, z, at, 0, False, ADAM, BLOCK)
+        one, two, three = _average_block(numbers, grad, y, m, v, z, at, 0, False, ADAM, BLOCK)
+        gm, um, uu = gm + one, um + two, uu + three
     tail = (elements - whole * BLOCK).to(tl.int32)
     if tail > 0:
         at = start + whole * BLOCK
-        products += _average_block(numbers, grad, y, m, v, z, at, tail, True, ADAM, BLOCK)
-    tl.store(partials + tl.load(chunk + 2) * PARTIAL, tl.sum(products))
+        one, two, three = _average_block(numbers, grad, y, m, v, z, at, tail, True, ADAM, BLOCK)
+        gm, um, uu = gm + one, um + two, uu + three
+    sums = partials + tl.load(chunk + 2) * PARTIAL
+    tl.store(sums, tl.sum(gm))
+    tl.store(sums + 1, tl.sum(um))
+    tl.store(sums + 2, tl.sum(uu))

@@ -35,6 +35,11 @@ def usable(device: torch.device) -> bool:
     return device.type == "cuda" and not in_graph() and installed()
 
 
+def capturing(device: torch.device) -> bool:
+    """Whether launches go into a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def takes(each: Operands, device: torch.device, *, elements: bool) -> bool:
     """Whether a parameter is for the kernels: dense floats in one memory order on the device.
 

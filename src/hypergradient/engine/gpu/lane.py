@@ -5,7 +5,9 @@ it takes are in no batch. It moves the rates that nothing else shares and whose 
 know; for other rates it adds its sums to the engine's `InnerProducts`.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,7 @@ from hypergradient.engine.base import KernelBase, StateUpdate
 from hypergradient.engine.gpu import device as devices
 from hypergradient.engine.gpu.average import AverageKernels
 from hypergradient.engine.gpu.recipes import AverageRecipe, Operands, RateStep, Recipe
+from hypergradient.engine.gpu.repeat import Repeat
 from hypergradient.engine.gpu.step import StepKernels
 from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.iterates import Average, AverageNumbers, LastIterate
@@ -36,11 +39,13 @@ KNOWN = (additive, multiplicative)
 MANY = 1000  # recipes
 
 
-class Kept(NamedTuple):
+@dataclass
+class Kept:
     """What an optimizer's steps on one device have in common; it is no part of its state."""
 
     kernels: StepKernels | AverageKernels
     recipes: dict[Recipe | AverageRecipe, Recipe | AverageRecipe]  # each only once
+    last: Repeat | None = None
 
 
 OF_OPTIMIZERS: "WeakKeyDictionary[Optimizer, dict[torch.device, Kept]]" = WeakKeyDictionary()
@@ -60,35 +65,32 @@ class DeviceStep:
         optimizer: whose step it is.
         device: where it takes parameters.
         average: whether the iterate is an `Average`, with a trace.
-        trace_memory: mu of the trace.
     """
 
-    def __init__(
-        self, optimizer: "Optimizer", device: torch.device, *, average: bool, trace_memory: float
-    ) -> None:
-        self._device, self._average, self._trace_memory = device, average, trace_memory
+    def __init__(self, optimizer: "Optimizer", device: torch.device, *, average: bool) -> None:
+        self._device, self._average = device, average
         self._groups = optimizer.param_groups
         kept = OF_OPTIMIZERS.setdefault(optimizer, {})
         if device not in kept:
             kept[device] = Kept((AverageKernels if average else StepKernels)(device), {})
-        self._kernels, self._known_recipes = kept[device]
+        self._optimizer, self._kept = optimizer, kept[device]
+        self._kernels, self._known_recipes = self._kept.kernels, self._kept.recipes
+        self._rates: list[RateStep] = []
         self._params: list[Operands] = []
         self._pools: dict[Hashable, Pool] = {}
         self._moves: dict[tuple[int, bool], tuple[Recipe | AverageRecipe, bool] | None] = {}
         self._scalars: list[Tensor] = []  # rows for `AverageKernels.descend`
 
     @classmethod
-    def of(
-        cls, optimizer: "Optimizer", iterate: LastIterate, trace_memory: float
-    ) -> "DeviceStep | None":
+    def of(cls, optimizer: "Optimizer", iterate: LastIterate) -> "DeviceStep | None":
         """Return the part of a step for kernels; None if no kernel can be of use."""
-        average = type(iterate) is Average and trace_memory > 0
-        if not average and (type(iterate) is not LastIterate or trace_memory):
+        average = type(iterate) is Average
+        if not average and type(iterate) is not LastIterate:
             return None
         for group in optimizer.param_groups:
-            first = next(iter(group["params"]), None)
+            first = group["params"][0] if group["params"] else None
             if first is not None and devices.usable(first.device):
-                return cls(optimizer, first.device, average=average, trace_memory=trace_memory)
+                return cls(optimizer, first.device, average=average)
         return None
 
     def take(
@@ -167,10 +169,10 @@ class DeviceStep:
             kernels.descend(torch.stack(self._scalars).view(-1, 4))
             moved = set()
         else:
-            rates = [] if shared_rates is None else list(self._rates(products, shared_rates))
-            kernels.load(self._params, rates)
+            self._rates = [] if shared_rates is None else [*self._moving(products, shared_rates)]
+            kernels.load(self._params, self._rates)
             kernels.visit()
-            moved = {rate.pool for rate in rates}
+            moved = {rate.pool for rate in self._rates}
         self._add(products, moved)
 
     def descend(self) -> None:
@@ -178,13 +180,32 @@ class DeviceStep:
         if self._params and isinstance(self._kernels, StepKernels):
             self._kernels.move_rates()
             self._kernels.descend()
+            self._keep(self._kernels)
+
+    def repeat(self) -> bool:
+        """Make the step as the last one was made, if nothing but gradients has changed."""
+        last, self._kept.last = self._kept.last, None
+        if last is None or devices.capturing(self._device) or not last.make(self._optimizer):
+            return False
+        self._kept.last = last
+        return True
+
+    def _keep(self, kernels: StepKernels) -> None:
+        """Let the next step repeat this one, if the kernels have made it whole."""
+        moved = {None, *(rate.pool for rate in self._rates)}
+        shared = self._pools.keys() - moved
+        with_gradient = sum(p.grad is not None for group in self._groups for p in group["params"])
+        whole = with_gradient == len(self._params) and not shared
+        if whole and not devices.capturing(self._device):
+            self._kept.last = Repeat(self._optimizer, kernels, self._params, self._rates)
 
     def _add(self, products: Products, moved: set[Hashable]) -> None:
         """Add the sums of the pools whose rates the engine moves."""
         left = {name: pool for name, pool in self._pools.items() if pool.key is not None}
         if not left.keys() - moved:
             return
-        norms = any(RULES[group["rule"]].form == "cosine" for group in self._groups)
+        cosines = (RULES[group["rule"]].form == "cosine" for group in self._groups)
+        norms = self._average or any(cosines)
         kernels, sums = self._kernels, self._kernels.sums()
         for name, count, row in zip(kernels.pools, kernels.counts, sums.unbind(), strict=True):
             if name in left and name not in moved:
@@ -194,7 +215,7 @@ class DeviceStep:
                 scaled = gu if scale is None else gu * scale
                 own.add(count, *((scaled, gg, uu) if own.norms else (scaled,)))
 
-    def _rates(
+    def _moving(
         self,
         products: Products,
         shared_rates: Callable[[Group], Iterable[tuple[Hashable, Tensor]]],
@@ -228,11 +249,12 @@ class DeviceStep:
         if self._average:
             if update.first != (1.0, 0.0, 0.0) or l2 or group["maximize"] or numbers is None:
                 return None
-            row = alpha_of(group), numbers.learned, numbers.c, self._trace_memory
+            row = alpha_of(group), numbers.learned, numbers.c, numbers.mu
             self._scalars += [self._scalar(number) for number in row]
             beta2, eps = (update.second[1], group["eps"]) if adam else (None, 0.0)
             at = len(self._scalars) // len(row) - 1
-            return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled)
+            largest = base.largest if isinstance(base, KernelBase) else math.inf
+            return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled, largest)
         rate = _rate_recipe(group)
         if (decoupled and not adam) or (group["granularity"] == "element" and rate is None):
             return None

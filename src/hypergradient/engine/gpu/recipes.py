@@ -90,6 +90,7 @@ class AverageRecipe(NamedTuple):
         beta2: of Adam's v_t; None where u_t is the gradient.
         eps: added to Adam's sqrt(v_t).
         decay: the decoupled weight decay lambda.
+        largest: what |u_t| is at most, before the decay.
     """
 
     b: float
@@ -97,6 +98,7 @@ class AverageRecipe(NamedTuple):
     beta2: float | None = None
     eps: float = 0.0
     decay: float = 0.0
+    largest: float = math.inf
 
     @property
     def adam(self) -> bool:
@@ -110,13 +112,13 @@ class AverageRecipe(NamedTuple):
 
     @property
     def multiplicative(self) -> bool:
-        """Whether the norms of g_t and of the trace are wanted; here they never are."""
-        return False
+        """Whether three sums are wanted; here <g, m>, <u, m> and <u, u> always are."""
+        return True
 
     def numbers(self) -> "AverageNumbers":
         beta2 = self.beta2 or 0.0
         of_v = _log(beta2), beta2, 1 - beta2
-        return AverageNumbers(self.b, *of_v, self.eps, self.decay, float(self.group))
+        return AverageNumbers(self.b, *of_v, self.eps, self.decay, float(self.group), self.largest)
 
 
 class AverageNumbers(NamedTuple):
@@ -129,6 +131,7 @@ class AverageNumbers(NamedTuple):
     eps: float
     decay: float
     group: float
+    largest: float
 
 
 class Operands(NamedTuple):

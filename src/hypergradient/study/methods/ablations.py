@@ -6,32 +6,32 @@ from dataclasses import replace
 from hypergradient import Untuned
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.optimizer import Products
-from hypergradient.engine.rules import RULES, Relative, Rule
+from hypergradient.engine.rules import RULES, Relative
 
 
 def rule(name: str, **constants: float) -> str:
     """Enter a variant of the rule "relative" into the table of rules, and return its name."""
     usual = RULES["relative"]
-    RULES[name] = Rule(replace(Relative(), **constants), usual.form, usual.memory)
+    RULES[name] = replace(usual, update=replace(Relative(), **constants))
     return name
 
 
 class OneStep(Untuned):
     """The move of the last step alone in the inner product, as in hypergradient descent."""
 
-    trace_memory = 1e-6  # to scale the product changes nothing
+    iterate = Average(trace_steps=1.0 + 1e-6, trace_share=0.0)  # mu > 0: scale changes nothing
 
 
 class TenSteps(Untuned):
     """A memory of about ten steps."""
 
-    trace_memory = 0.9
+    iterate = Average(trace_steps=10.0, trace_share=0.0)
 
 
 class Everything(Untuned):
     """A memory of all that training has moved, as D-Adaptation and Prodigy have."""
 
-    trace_memory = 1.0
+    iterate = Average(trace_steps=math.inf)
 
 
 class NoAverage(Untuned):
@@ -72,13 +72,13 @@ class ByLength(Untuned):
 class OneSpeed(Untuned):
     """No slowing down: at most 0.05 a step for ever."""
 
-    rule = rule("relative-one-speed", slowing=math.inf)
+    rule = rule("relative-one-speed", rising=math.inf, falling=math.inf)
 
 
 class Endless(Untuned):
     """Both: a rate that may grow without end where every step looks good."""
 
-    rule = rule("relative-endless", share=0.0, slowing=math.inf)
+    rule = rule("relative-endless", share=0.0, rising=math.inf, falling=math.inf)
 
 
 class NoRise(Untuned):
