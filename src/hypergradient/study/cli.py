@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from hypergradient import __version__
-from hypergradient.study.errors import StudyError, as_one_line, one_line
+from hypergradient.study.errors import StudyError, as_one_line, one_line, printable
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
@@ -24,9 +24,19 @@ if TYPE_CHECKING:
     from hypergradient.study.run.store import Store
 
 
+def say(text: str) -> None:
+    """Print lines for a person, with nothing in them that a terminal would obey."""
+    print(printable(text), flush=True)
+
+
+def complain(problem: str) -> None:
+    """Print a problem on stderr."""
+    print(printable(problem), file=sys.stderr)
+
+
 def stop(message: str, code: int = 2) -> NoReturn:
     """End the command with what is wrong, on stderr."""
-    print(message, file=sys.stderr)
+    complain(message)
     sys.exit(code)
 
 
@@ -96,7 +106,7 @@ def command(
 ) -> None:
     """Take the options that stand before a command."""
     if version:
-        print(f"hypergradient {__version__}")
+        say(f"hypergradient {__version__}")
         raise typer.Exit
 
 
@@ -114,7 +124,7 @@ def list_studies() -> None:
     for name, path in built_in_studies().items():
         content = read_toml(path)
         scales = ", ".join(content.get("scale", {}))
-        print(f"{name:20} {content['title']}{scales and f' ({scales})'}")
+        say(f"{name:20} {content['title']}{scales and f' ({scales})'}")
 
 
 @app.command()
@@ -132,21 +142,21 @@ def plan(
     declared, store = declared_and_store(study, scale, out)
     runs = declared.runs()
     missing = store.missing(runs)
-    print(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
+    say(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
     if not missing:
         return
     check_needs(missing, data_dir)
     every = costs(missing, data_dir)
-    print(f"{'task':20} {'method':10} {'runs':>6} {'ms a step':>10}  a run")
+    say(f"{'task':20} {'method':10} {'runs':>6} {'ms a step':>10}  a run")
     for cost in every:
         step = f"{cost.step_seconds * 1e3:.3g}"
-        print(
+        say(
             f"{cost.task:20} {cost.method:10} {cost.runs:6} {step:>10}  "
             f"{in_words(cost.run_seconds)}"
         )
     bound = "at most" if declared.until else "about"
     workers = workers or cores()
-    print(f"{bound} {in_words(duration(every, workers))} with {workers} processes")
+    say(f"{bound} {in_words(duration(every, workers))} with {workers} processes")
 
 
 @app.command()
@@ -165,13 +175,14 @@ def run(
 
     declared, store = declared_and_store(study, scale, out)
     check_writable(store.folder)
+    check_own(store.folder)
     runs = declared.runs()
     missing = store.missing(runs)
     check_needs(missing, data_dir)
     published_numbers(study, declared)  # or training would end with an error, hours from now
     workers = workers or cores()
     done = len(runs) - len(missing)
-    print(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
+    say(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
     began = time.monotonic()
     try:
         with progress() as show:
@@ -182,8 +193,8 @@ def run(
     runs_table = write_results(study, declared, store)
     counts = dict(runs_table["status"].value_counts().sort("status").iter_rows())
     shown = ", ".join(f"{count} {status}" for status, count in counts.items())
-    print(f"{len(runs)} runs: {shown}; {time.monotonic() - began:.0f} s")
-    print(f"report: {store.folder / 'report.html'}")
+    say(f"{len(runs)} runs: {shown}; {time.monotonic() - began:.0f} s")
+    say(f"report: {store.folder / 'report.html'}")
     if counts.get("failed"):
         stop("\n".join(failures(store, runs)), 1)
 
@@ -207,7 +218,7 @@ def status(
         lines = list(state_of(declared, store, runs, conditions))
         if watch and sys.stdout.isatty():
             print("\033[2J\033[H", end="")
-        print("\n".join(lines), flush=True)
+        say("\n".join(lines))
         if not watch or not {"to do", "training"} & set(conditions.values()):
             return
         time.sleep(WATCH_SECONDS)
@@ -218,8 +229,9 @@ def report(study: Name, scale: Scale = None, out: Out = None) -> None:
     """Write a study's tables and report anew from the results there are."""
     declared, store = declared_and_store(study, scale, out)
     check_writable(store.folder)
+    check_own(store.folder)
     runs = write_results(study, declared, store)
-    print(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
+    say(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
 
 
 @app.command()
@@ -238,14 +250,14 @@ def clean(
     for kind, found in sorted(kinds.items()):
         every = [path for _, files in found for path in files]
         size = sum(path.lstat().st_size for path in every) / 1e6
-        print(f"{kind}: {len(found)} runs, {len(every)} files, {size:.1f} MB")
+        say(f"{kind}: {len(found)} runs, {len(every)} files, {size:.1f} MB")
     if not kinds:
-        print(f"nothing to delete in {store.folder}")
+        say(f"nothing to delete in {store.folder}")
     elif yes or typer.confirm("Delete these files?"):
         for found in kinds.values():
             for one, files in found:
                 for folder in store.remove(one, files):
-                    print(f"{folder} is a folder where a file should be: move the folder away")
+                    say(f"{folder} is a folder where a file should be: move the folder away")
 
 
 @app.command()
@@ -279,7 +291,7 @@ def landscape(
     from hypergradient.study.landscape.lab import visit
 
     check_writable(out)
-    print(f"page: {visit(functions or ['beale'], methods, steps, search, start, box, out, print)}")
+    say(f"page: {visit(functions or ['beale'], methods, steps, search, start, box, out, say)}")
 
 
 def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
@@ -296,6 +308,8 @@ def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple
 
 def unusable(out: Path) -> str | None:
     """Return why there can be no folder of that name, or None."""
+    if "\0" in str(out):
+        return "a name cannot have a NUL in it"
     try:
         out.exists()
     except OSError as error:
@@ -305,6 +319,8 @@ def unusable(out: Path) -> str | None:
 
 def check_writable(out: Path) -> None:
     """Make the folder, or raise a ``StudyError`` if nothing can be written there."""
+    if wrong := unusable(out):
+        raise StudyError(f"cannot use {one_line(str(out))}: {wrong}; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out, buffering=0) as probe:
@@ -313,6 +329,14 @@ def check_writable(out: Path) -> None:
         raise StudyError(
             f"cannot write to {out}: {error.strerror}; choose another --out"
         ) from error
+
+
+def check_own(out: Path) -> None:
+    """Raise a ``StudyError`` if tables would replace files that no study has written."""
+    from hypergradient.study.results.write import foreign_files
+
+    if foreign := foreign_files(out):
+        raise StudyError(f"{foreign[0]} is none of a study's results: choose another --out")
 
 
 def check_needs(missing: list[Run], data_dir: Path | None) -> None:
@@ -366,20 +390,15 @@ def published_numbers(name: str, study: Study) -> pl.DataFrame | None:
     return read_published(find_study(name).parent / study.published) if study.published else None
 
 
-def complain(problem: str) -> None:
-    """Print a problem that does not end the command."""
-    print(problem, file=sys.stderr)
-
-
 def show_beside_published(table: pl.DataFrame) -> None:
     """Print our losses, the published ones and their ratio, at the last epoch of both."""
     import polars as pl
 
-    print(f"{'method':10} {'metric':12} epoch    ours  theirs  ratio")
+    say(f"{'method':10} {'metric':12} epoch    ours  theirs  ratio")
     line = "{method:10} {metric:12} {epoch:5}  {ours:6.4f}  {theirs:6.4f}  {ratio:5.3f}"
     last = table.filter(pl.col("epoch") == pl.col("epoch").max())
     for row in last.iter_rows(named=True):
-        print(line.format(**row))
+        say(line.format(**row))
 
 
 def skip_last_collection() -> None:

@@ -25,8 +25,16 @@ LONGEST = 1000
 """The most characters of a message."""
 
 
+def printable(text: str) -> str:
+    """Return a text with all but its line ends made printable.
+
+    Names in studies and texts of errors may hold escapes, which a terminal would obey.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
 def one_line(text: str) -> str:
     """Return any text as one line that a terminal can show, cut where it is long."""
     cut = text[: 2 * LONGEST]
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(cut.split()))
+    shown = printable(" ".join(cut.split()))
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
+    import polars as pl
+
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 """The errors of a disk on which nobody can write: they are no fault of a run."""
 
@@ -72,6 +74,21 @@ def quarantine(path: Path) -> None:
     """Rename a damaged file to ``NAME.damaged``, so that a person can look at what happened."""
     if path.exists():
         path.replace(path.with_name(path.name + DAMAGED))
+
+
+def as_text(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table for a CSV file, in which no text is a formula to a spreadsheet.
+
+    Texts that begin like one get an apostrophe before them. Numbers are as they were.
+    """
+    import polars as pl  # noqa: PLC0415  (most that writes files needs no tables)
+
+    for name in (name for name, dtype in table.schema.items() if dtype == pl.String):
+        text = pl.col(name)
+        begins = text.str.contains(r"^[=+\-@\t\r]")
+        formula = begins & text.cast(pl.Float64, strict=False).is_null()
+        table = table.with_columns(pl.when(formula).then("'" + text).otherwise(text).alias(name))
+    return table
 
 
 def sha256(*parts: bytes | memoryview) -> str:

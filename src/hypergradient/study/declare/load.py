@@ -67,6 +67,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_plain(name: str) -> bool:
+    """Return whether results can be in a folder of that name, and in no other."""
+    return name.isprintable() and name not in {"", ".", ".."} and not set(name) & set("/\\")
+
+
 def load_study(path: Path, scale: str | None = None) -> Study:
     """Read and validate a study with all its scales, and return it at one of them.
 
@@ -82,7 +87,11 @@ def load_study(path: Path, scale: str | None = None) -> Study:
     scales = content.pop("scale", {})
     if not isinstance(scales, dict) or not all(isinstance(s, dict) for s in scales.values()):
         raise StudyError(f"{path}: scale: tables [scale.NAME] are needed")
-    problems: dict[str, None] = {}
+    problems: dict[str, None] = {
+        f"{path}: {what} {name!r} cannot be a part of a folder's name": None
+        for what, name in [("the name", path.stem), *(("scale", name) for name in scales)]
+        if not is_plain(name)
+    }
     studies: dict[str | None, Study] = {}
     for name, changes in scales.items() or [(None, {})]:
         allowed = {key: value for key, value in changes.items() if key in SCALABLE}

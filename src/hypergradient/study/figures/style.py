@@ -23,7 +23,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from hypergradient.study.files import atomic_write
+from hypergradient.study.files import as_text, atomic_write
 from hypergradient.study.results.pairs import HYPERGRADIENT
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def save(figure: Figure, table: pl.DataFrame, folder: Path, name: str, note: str
             figure.supxlabel(label, y=bottom + 0.01, fontsize=7)
         _replace(folder / f"{name}.pdf", lambda part: figure.savefig(part, format="pdf", **undated))
         _replace(folder / f"{name}.png", lambda part: figure.savefig(part, format="png", dpi=300))
-    _replace(folder / f"{name}.csv", lambda part: part.write_text(table.write_csv()))
+    _replace(folder / f"{name}.csv", lambda part: part.write_text(as_text(table).write_csv()))
 
 
 def _write_below(figure: Figure, note: str) -> float:

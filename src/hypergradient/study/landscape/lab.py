@@ -9,6 +9,7 @@ import torch
 
 from hypergradient.functions import FUNCTIONS
 from hypergradient.study.figures.style import save
+from hypergradient.study.files import as_text
 from hypergradient.study.landscape import figures, tabulate
 from hypergradient.study.landscape.descend import descend
 from hypergradient.study.landscape.functions import find_function
@@ -112,5 +113,5 @@ def write(landscapes: Sequence[Landscape], folder: Path) -> Path:
         if any(descent.tried for descent in landscape.descents):
             searched = figures.draw_search(landscape)
             save(searched, tabulate.tried(landscape), drawn, f"{landscape.name}-search")
-    tabulate.summary(landscapes).write_csv(folder / "summary.csv")
+    as_text(tabulate.summary(landscapes)).write_csv(folder / "summary.csv")
     return write_page(landscapes, folder)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.files import atomic_write, quarantine, sha256, write_text
+from hypergradient.study.files import as_text, atomic_write, quarantine, sha256, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import polars as pl
-
 
 TABLES = ("runs.parquet", "runs.csv", "epochs.parquet", "epochs.csv")
 
@@ -28,9 +27,9 @@ def write_tables(runs: pl.DataFrame, epochs: pl.DataFrame, folder: Path) -> None
         quarantine(path)
     writers: tuple[Any, ...] = (
         runs.write_parquet,
-        runs.write_csv,
+        as_text(runs).write_csv,
         epochs.write_parquet,
-        epochs.write_csv,
+        as_text(epochs).write_csv,
     )
     sums = []
     for name, write in zip(TABLES, writers, strict=True):
@@ -39,6 +38,13 @@ def write_tables(runs: pl.DataFrame, epochs: pl.DataFrame, folder: Path) -> None
             partial.write_bytes(content.getbuffer())  # here a full disk is an OSError
         sums.append(f"{sha256(content.getbuffer())}  {name}\n")
     write_text(folder / SUMS, "".join(sums))
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """Return the files in a results folder that tables and report would replace, if not our own."""
+    if (folder / SUMS).exists() or (folder / "runs").is_dir():
+        return []
+    return [folder / name for name in (*TABLES, "report.html") if (folder / name).exists()]
 
 
 def damaged_tables(folder: Path) -> list[Path]:

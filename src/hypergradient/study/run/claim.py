@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.errors import one_line
+from hypergradient.study.errors import one_line, printable
 from hypergradient.study.files import open_own, sha256, write_text
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ class Claim:
 
     def fail(self, traceback: str) -> None:
         """Write why the run crashed. The next command tries it again."""
-        printable = traceback.encode(errors="backslashreplace").decode()  # as of lone surrogates
-        write_text(self.folder / "traceback.txt", printable)
-        error = one_line((printable.strip().splitlines() or ["no text"])[-1])
+        write_text(self.folder / "traceback.txt", printable(traceback))
+        error = one_line((traceback.strip().splitlines() or ["no text"])[-1])
         write_text(self.folder / "status.json", to_json({"state": "failed", "error": error}))
 
 

@@ -43,8 +43,9 @@ def plain_lines() -> Callable[[Progress], None]:
         nonlocal began, last, first
         first = now.trained if first is None else first
         clock = time.monotonic()
-        if now.trained == first:  # the workers are starting, which says nothing of their speed
-            began = clock
+        if now.trained <= first:
+            # The workers are starting, which says nothing of their speed, or a run began anew.
+            began, first = clock, now.trained
         elif clock - last >= PLAIN_LINE_SECONDS:
             last = clock
             left = (clock - began) * (now.epochs - now.trained) / (now.trained - first)
