@@ -15,7 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "faults.md"
 FILES = ("kills", "execute", "dask_pool", "three_commands", "disk", "damage")
-TESTS = [f"tests/study/run/test_{name}.py" for name in FILES]
+ATTACKS = ("clean", "dask_local", "orphans", "own_code")
+TESTS = [
+    *(f"tests/study/run/test_{name}.py" for name in FILES + ATTACKS),
+    "tests/study/test_hostile.py",
+    "tests/study/tasks/test_download.py",
+]
 HEAD = "| fault | times injected | results lost | results repeated | message shown |\n"
 
 

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from processes import record
 
 from hypergradient.study import cli
 from hypergradient.study.errors import StudyError
@@ -30,6 +31,7 @@ def test_a_run_that_is_finished_while_clean_asks_is_kept(
     _, shown, _ = command("clean", study_file(), "--out", store.folder)
     assert shown.startswith("unfinished: 1 runs, 2 files")
     assert store.whole(run)
+    record("a run that is finished while clean asks", 1, 0, 0, "none: it is kept")
 
 
 def test_a_failed_run_that_another_command_has_begun_anew_is_kept(small, store):
@@ -88,6 +90,7 @@ def test_nothing_is_written_through_a_link(small, store, tmp_path, name):
         failed = "metrics.jsonl is a link where a file should be: delete the link"
         assert store.whole(run) or failed in store.status(run)["error"]
     assert target.read_text() == "mine"
+    record("a link in place of a run's file", 1, 0, 0, "FILE is a link where a file should be: ...")
 
 
 def test_a_directory_of_a_run_that_is_a_link_is_told_and_left(

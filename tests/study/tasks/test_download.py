@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
 import pytest
+from processes import record
 
 from hypergradient.study.tasks.data import download as module
 from hypergradient.study.tasks.data.base import DataError
@@ -88,6 +89,7 @@ def test_one_that_breaks_off_is_resumed(target):
         assert [start for _, start in server.asked] == [0, 100_000, 200_000]
         get(target, url)
         assert len(server.asked) == 3
+    record("a download that breaks off", 2, 0, 0, "none: it is resumed")
     assert [path.name for path in target.parent.iterdir()] == ["file"]
 
 
@@ -116,6 +118,13 @@ def test_what_is_not_the_file_is_never_kept(target, lie):
         assert not target.exists()
         assert target.with_name("file.part").stat().st_size == 0
         assert get(target, honest).read_bytes() == CONTENT
+    record(
+        "a mirror that lies",
+        1,
+        0,
+        0,
+        "NAME cannot be downloaded (URL: it has another content); ...",
+    )
 
 
 def test_a_first_part_of_another_mirror_s_is_not_blamed_on_the_next(target):
