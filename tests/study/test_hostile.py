@@ -75,6 +75,19 @@ def test_escapes_are_shown_and_not_obeyed(study_file, command, tmp_path, small):
     record("escapes in names and errors", 3, 0, 0, "shown as text, such as \\x1b[2J")
 
 
+@pytest.mark.parametrize("name", ["status.json", "metrics.jsonl"])
+def test_json_nested_without_end_is_damage(study_file, command, tmp_path, small, name):
+    store, run = Store(tmp_path / "out"), small.runs()[0]
+    with store.claim(run) as claim:
+        with claim.metrics([{}]):
+            pass
+        claim.finish({"state": "done", "records": 1})
+    (store.folder_of(run) / name).write_text("[" * 100_000 + "\n{}\n")
+    code, shown, complaint = command("status", study_file(), "--out", "out")
+    assert (code, complaint) == (0, "")
+    assert "1 damaged" in shown
+
+
 def test_texts_of_any_kind_can_be_shown():
     assert printable("a\nb\x9b\u202e\udc80") == "a\nb\\x9b\\x202e\\xdc80"
     assert one_line("a\nb \x1b") == "a b \\x1b"

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -64,6 +65,14 @@ def test_nothing_serves_pages(client):
                 assert not stranger.recv(100).startswith(b"HTTP")
             except OSError:
                 continue
+
+
+def test_its_scratch_files_are_its_own(client):
+    """What dask puts there are pickles, and its usual folder anybody can make first."""
+    (worker,) = client.scheduler_info()["workers"].values()
+    scratch = Path(worker["local_directory"])
+    (own,) = (folder for folder in scratch.parents if folder.name.startswith("hypergradient-"))
+    assert own.stat().st_mode & 0o077 == 0
 
 
 def test_without_cryptography_and_openssl_it_is_one_line(monkeypatch):

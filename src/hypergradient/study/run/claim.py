@@ -35,7 +35,7 @@ def read_json(path: Path) -> Json | None:
     """Return a JSON object, or None where there is none or it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # nested ten thousand deep, say
         return None
     return content if isinstance(content, dict) else None
 

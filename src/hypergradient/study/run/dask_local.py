@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import re
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed.security import Security
 
 import distributed as untyped
 from hypergradient.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 distributed: Any = untyped
 
@@ -39,8 +42,13 @@ QuietScheduler: Any = type("QuietScheduler", (distributed.Scheduler,), QUIET)
 QuietWorker: Any = type("QuietWorker", (distributed.Worker,), QUIET)
 
 
-def local_cluster(workers: int) -> Any:
+def local_cluster(workers: int, scratch: Path) -> Any:
     """Start a cluster of that many processes, each of which trains one run at a time.
+
+    Args:
+        workers: Their number.
+        scratch: A folder that only this person can write. What dask may put there are pickles,
+            and by default it puts them where anybody could have made the folder.
 
     Raises:
         StudyError: No key can be made.
@@ -48,6 +56,7 @@ def local_cluster(workers: int) -> Any:
     security = one_run_security()
     shared = {"host": HOST, "protocol": "tls://", "security": security, "dashboard": False}
     quiet = {"nthreads": 1, "silence_logs": logging.CRITICAL, "worker_class": QuietWorker}
+    quiet["local_directory"] = str(scratch)
     return distributed.SpecCluster(
         scheduler={"cls": QuietScheduler, "options": {**shared, "port": 0}},
         workers={

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
+from tempfile import TemporaryDirectory
 from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,9 @@ def connect(cluster: str, workers: int, resources: ExitStack) -> Any:
     """
     where: dict[str, Any]
     if cluster == LOCAL:
+        scratch = Path(resources.enter_context(TemporaryDirectory(prefix="hypergradient-")))
         with interrupts_ignored():  # its processes must: Ctrl-C reaches them too
-            local = local_cluster(workers)
+            local = local_cluster(workers, scratch)
         where = {"address": resources.enter_context(local)}
     elif re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}", cluster):
         where = {"address": cluster}

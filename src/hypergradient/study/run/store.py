@@ -82,7 +82,7 @@ class Store:
         for number, line in enumerate(lines, start=1):
             try:
                 records.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise StudyError(
                         f"{path}: line {number} is damaged; delete the file"
