@@ -1,6 +1,7 @@
 """A person's own code that ends, or raises what cannot be written, costs its own runs only."""
 
 import signal
+import sys
 
 import pytest
 from processes import record
@@ -92,6 +93,20 @@ def test_what_a_network_raises_fails_its_runs_alone(folder, end, monkeypatch):
     for line in lines:
         assert line.isascii()
         assert line.isprintable()
+
+
+def test_a_file_that_is_broken_while_a_study_runs_fails_its_runs_alone(folder):
+    write(folder, "pass", network='"mlp"')
+    runs, store = load_study(folder / "study.toml").runs(), Store(folder / "out")
+    assert store.missing(runs) == runs  # they have their ids now
+    (folder / "own.py").write_text("sys.exit(")
+    import_object.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+    work(runs, store, None)
+    states = {run.task: store.condition(run) for run in runs}
+    assert states == {"own.py:own": "failed", "digits-logreg": "done"}
+    assert "SyntaxError" in store.status(runs[0])["error"]
 
 
 def test_ctrl_c_ends_a_process_that_does_not_ignore_it(folder):

@@ -18,6 +18,7 @@ from hypergradient.study.run.guard import (
     parent_is_gone,
     watch,
 )
+from hypergradient.study.tasks.registry import find_task
 from hypergradient.study.train.groups import group_runs
 
 if TYPE_CHECKING:
@@ -67,12 +68,32 @@ def work(
         data_dir: Where data files are.
         checkpoint_seconds: Time between two checkpoints of a run.
     """
+    runs = fail_without_task(runs, store)
     suspects = {run.id for run in runs if store.deaths(run) >= MOST_DEATHS - 1}
     groups = group_runs(runs, alone=suspects)
     for group, whole in [(each, True) for each in groups] + [(each, False) for each in groups]:
         with ExitStack() as locks:
             if claims := claims_of(group, store, locks, whole=whole):
                 train_claimed(claims, store, data_dir, checkpoint_seconds)
+
+
+def fail_without_task(runs: Sequence[Run], store: Store) -> list[Run]:
+    """Fail the runs whose task cannot be found here, and return the others.
+
+    A person's file may be edited while a study runs.
+    """
+    broken = {}
+    for task in dict.fromkeys(run.task for run in runs):
+        try:
+            find_task(task)
+        except (KeyError, ValueError):
+            broken[task] = traceback.format_exc()
+    for run in runs:
+        if run.task in broken:
+            with store.claim(run) as claim:
+                if claim is not None:
+                    claim.fail(broken[run.task])
+    return [run for run in runs if run.task not in broken]
 
 
 def claims_of(
