@@ -92,8 +92,10 @@ class Rate(Tensor):
                 torch.where(added, new, scheduled * torch.where(old == 0, 1.0, new / old))
             )
             alpha.copy_(torch.where(added, scale * new, new))
-        elif self._is_closed_form():
-            self.schedule(value)
+        elif self._is_closed_form() or (self._is_factor() and not group.get("bounded")):
+            self.schedule(value)  # before the first step there is no rate that a number could be
+            if not self._has_scheduler():
+                group["initial_lr"] = value
             return self
         elif self._is_factor():
             _write(alpha, value)
