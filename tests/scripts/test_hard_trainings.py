@@ -66,7 +66,7 @@ def discrepancy(a: Tensor, b: Tensor) -> float:
 
 
 def test_a_gan_trains_with_a_short_average() -> None:
-    """At betas=(0.5, 0.999), as is usual for GANs. Adam at 1e-3 reaches 0.066; a collapse is 0.7."""
+    """At betas=(0.5, 0.999), as is usual for GANs. Adam at 1e-3: 0.066; a collapse: 0.7."""
     torch.manual_seed(10)
     generator, critic = network(8, 2), network(2, 1)
     of_generator, of_critic = (
