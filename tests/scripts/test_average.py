@@ -66,7 +66,7 @@ def test_an_error_in_the_block_leaves_the_optimizer_training() -> None:
 
 def test_batch_norms_see_the_average_by_torchs_own_helper() -> None:
     torch.manual_seed(0)
-    x = torch.randn(256, 8) * 3 + 1
+    x = torch.randn(256, 8) + 1
     y = torch.sin(x[:, :1])
     model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 1))
     optimizer = Untuned(model.parameters())
@@ -81,7 +81,7 @@ def test_batch_norms_see_the_average_by_torchs_own_helper() -> None:
         hidden = model[0](x)
         assert torch.allclose(model[1].running_mean, hidden.mean(0), rtol=1e-3, atol=1e-3)
         model.eval()
-        assert nn.functional.mse_loss(model(x), y).item() < 0.2
+        assert nn.functional.mse_loss(model(x), y).item() < 0.1
 
 
 def test_weights_that_are_clamped_after_each_step_are_so_in_the_average() -> None:

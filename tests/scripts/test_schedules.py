@@ -5,6 +5,7 @@ of torch's SGD, from the same `lr`. tests/test_untuned_equations.py has the step
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,10 @@ from hypergradient.engine.learning_rate import learned_rate
 from test_schedulers import AFFINE, SCHEDULERS, advance
 
 STEPS = 12
+FILLS = "_update_param_group_val" in inspect.getsource(
+    torch.optim.lr_scheduler.ReduceLROnPlateau._reduce_lr
+)
+ASSIGNS = "this torch's ReduceLROnPlateau puts a float in the place of the rate: docs/schedulers.md"
 
 
 class Assigning:
@@ -78,6 +83,8 @@ def train(optimizer: Optimizer, scheduler: Any, backward: Callable[[], None]) ->
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in AFFINE])
 def test_the_rate_in_use_is_the_schedule_times_the_learned_one(name: str) -> None:
     """At `hypergrad_lr=0` the learned rate is the first one, which no schedule changes."""
+    if "Plateau" in name and not FILLS:
+        pytest.skip(ASSIGNS)
     model, backward = problem()
     first = Untuned(model.parameters(), hypergrad_lr=0.0)
     backward()
@@ -153,6 +160,7 @@ def test_saved_and_loaded_in_mid_schedule_it_goes_on(name: str) -> None:
     assert float(resumed.param_groups[0]["lr"]) == float(optimizer.param_groups[0]["lr"])
 
 
+@pytest.mark.skipif(not FILLS, reason=ASSIGNS)
 def test_a_plateau_lowers_the_rate_and_keeps_what_was_learned() -> None:
     model, backward = problem()
     optimizer = Untuned(model.parameters())

@@ -92,8 +92,10 @@ class Rate(Tensor):
                 torch.where(added, new, scheduled * torch.where(old == 0, 1.0, new / old))
             )
             alpha.copy_(torch.where(added, scale * new, new))
-        elif self._is_closed_form():
-            self.schedule(value)
+        elif self._is_closed_form(value) or (self._is_factor() and not group.get("bounded")):
+            self.schedule(value)  # before the first step there is no rate that a number could be
+            if not self._has_scheduler():
+                group["initial_lr"] = value
             return self
         elif self._is_factor() and not group.get("bounded"):  # there is no rate in use yet
             self.schedule(value)
@@ -129,15 +131,18 @@ class Rate(Tensor):
     def _has_scheduler(self) -> bool:
         return hasattr(getattr(self.optimizer(), "step", None), "_wrapped_by_lr_sched")
 
-    def _is_closed_form(self) -> bool:
+    def _is_closed_form(self, value: Tensor | complex) -> bool:
         """Whether a number that was not computed from this rate is a closed-form scheduler's.
 
         `ReduceLROnPlateau` writes one as well, and so may a user. But of the schedulers only
-        closed-form ones write a number when they are made, before the next step.
+        closed-form ones write a number when they are made, before the next step. Of others the
+        SequentialLR of torch 2.6 writes the initial rate, where one of its schedulers begins.
         """
         if self._has_scheduler() and not getattr(self.optimizer(), "_opt_called", False):
             self.group["closed_form_schedule"] = True
-        return self._has_scheduler() and bool(self.group["closed_form_schedule"])
+        initial = self.group["initial_lr"]
+        begins = isinstance(initial, float) and isinstance(value, float) and value == initial
+        return self._has_scheduler() and (bool(self.group["closed_form_schedule"]) or begins)
 
     def _rescale_own_rates(self, old: Tensor) -> None:
         """Let rates of tensors and elements follow the schedule of their group."""

@@ -1,0 +1,85 @@
+"""Trainings that are hard for a rate that learns: a corrupt label, and a game of two networks."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from hypergradient import Untuned
+
+
+def loss_after_a_corrupt_label(label: float) -> float:
+    """Return the loss on clean data; one label of one batch is wrong, the others are within 4."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(512, 8, generator=generator)
+    y = torch.sin(x[:, :1]) + x[:, 1:2]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 1))
+    optimizer = Untuned(model.parameters())
+    for t in range(600):
+        rows = torch.randint(0, 512, (32,))
+        targets = y[rows].clone()
+        if t == 150 and label:
+            targets[0] = label
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x[rows]), targets).backward()
+        optimizer.step()
+    optimizer.eval()
+    with torch.no_grad():
+        return nn.functional.mse_loss(model(x), y).item()
+
+
+def test_one_corrupt_label_is_got_over() -> None:
+    """Adam at 1e-2 ends at 0.009, 0.006 and 0.016."""
+    assert loss_after_a_corrupt_label(0) < 0.005
+    assert loss_after_a_corrupt_label(100) < 0.01
+    assert loss_after_a_corrupt_label(1000) < 0.02
+
+
+def points(n: int) -> Tensor:
+    angle = torch.randint(0, 8, (n,)) * math.pi / 4
+    return torch.stack([angle.cos(), angle.sin()], 1) + 0.05 * torch.randn(n, 2)
+
+
+def network(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, 64),
+        nn.LeakyReLU(0.2),
+        nn.Linear(64, 64),
+        nn.LeakyReLU(0.2),
+        nn.Linear(64, outputs),
+    )
+
+
+def discrepancy(a: Tensor, b: Tensor) -> float:
+    """Return the maximum mean discrepancy of two samples."""
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        squares = torch.cdist(a, b) ** 2
+        return sum(
+            (torch.exp(-squares / (2 * s * s)).mean() for s in (0.1, 0.3, 1.0)),
+            squares.new_zeros(()),
+        )
+
+    return float(kernel(a, a) + kernel(b, b) - 2 * kernel(a, b))
+
+
+def test_a_gan_trains_with_a_short_average() -> None:
+    """At betas=(0.5, 0.999), as is usual for GANs. Adam at 1e-3: 0.066; a collapse: 0.7."""
+    torch.manual_seed(10)
+    generator, critic = network(8, 2), network(2, 1)
+    of_generator, of_critic = (
+        Untuned(each.parameters(), betas=(0.5, 0.999)) for each in (generator, critic)
+    )
+    for _ in range(1200):
+        real, fake = points(64), generator(torch.randn(64, 8))
+        of_critic.zero_grad()
+        (softplus(-critic(real)) + softplus(critic(fake.detach()))).mean().backward()
+        of_critic.step()
+        of_generator.zero_grad()
+        softplus(-critic(generator(torch.randn(64, 8)))).mean().backward()
+        of_generator.step()
+    of_generator.eval()
+    with torch.no_grad():
+        assert discrepancy(generator(torch.randn(1000, 8)), points(1000)) < 0.2
