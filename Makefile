@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 VENV ?= .venv
 
-.PHONY: demo test test-integrations smoke lint bench bench-gpu gpu faults bench-cluster clean
+.PHONY: demo test mutations test-integrations smoke lint bench bench-gpu gpu faults bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -38,6 +38,9 @@ gpu: .venv/dev  ## laws, steps, training and a language model on one GPU, under 
 	$(BIN)/python benchmarks/gpu_step.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 	$(BIN)/python benchmarks/gpu_training.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 	$(BIN)/python benchmarks/gpu_language_model.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+
+mutations: .venv/dev  ## make each fault of tests/faults.toml, and write who catches it in docs/mutations.md
+	$(BIN)/python tests/mutations.py
 
 faults: .venv/dev  ## inject every fault, and write the table in docs/faults.md
 	$(BIN)/python benchmarks/faults.py

@@ -218,20 +218,20 @@ def multiplicative(rate: Rate, h: float, beta: float) -> float:
 
 
 def relative(rate: Rate, h: float, beta: float) -> float:
-    """The rule of Untuned, for one rate (see docs/untuned.md)."""
+    """The rule of Untuned for one rate, whose directions all agree (see docs/untuned.md)."""
     if not math.isfinite(h):
         return rate.value
-    steps, over_max, mean, rising = rate.memory or (0.0, 1.0, 0.0, 1.0)
+    steps, over_max, mean, warming_up = rate.memory or (0.0, 1.0, 0.0, 1.0)
     steps += 1
     size = min(abs(h), 100 * mean) if mean > 0 else abs(h)
     mean += (size - mean) / max(min(steps - 1, 200), steps / 2, 1)
     if h < 0:
-        rising = 0.0
-    eta = 4 * beta if rising else min(beta, 10 / steps)
-    moved = (
-        max(over_max * math.exp(eta * max(-1.0, min(1.0, h / mean))), 0.01) if mean else over_max
-    )
-    rate.memory = [steps, min(moved, 1.0), mean, rising]
+        warming_up = 0.0
+    eta = min(beta, (2.0 if h > 0 else 0.5) / steps)
+    eta = max(eta, 4 * beta * warming_up)
+    ratio = max(-1.0, min(1.0, h / mean)) if mean else 0.0
+    moved = max(over_max * math.exp(eta * ratio), 0.01)
+    rate.memory = [steps, min(moved, 1.0), mean, warming_up]
     return rate.value * moved / over_max
 
 

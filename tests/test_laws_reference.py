@@ -72,6 +72,14 @@ def test_equals_scalar_loops(
     follow(case, given_problem, [first, second], TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_the_rule_relative_equals_its_scalars_for_long(granularity: str) -> None:
+    """Its speed falls with the number of steps, and its mean becomes one of many."""
+    of = problem(5, steps=150, granularity=granularity)
+    options = {**variant("relative", granularity, "sum", "positive"), "hypergrad_lr": 0.05}
+    follow(CASES[0], of, [options, options], 1e-10)
+
+
 def loses_pauses(case: Case, granularity: str) -> bool:
     """Whether u_{t-1} is known only nearly after steps without a gradient.
 

@@ -83,7 +83,9 @@ def by_hand(
             spread += (size - spread) / share
             ratio = max(-1.0, min(1.0, h / spread))
             warming_up = warming_up and (h >= 0 or climbing)
-            eta = min(0.05, (2 if ratio > 0 else 0.5) / max(age, 1))
+            eta = min(0.05, 2 / max(age, 1))
+            if ratio < 0:
+                eta = min(0.05, 0.5 / max(age, 1) * (1 + 200 / max(age, 1)))
             correlation = agreement / sum(0.98**i for i in range(1, k))
             agreed = max(0.0, min(1.0, correlation / 0.2))
             fastest = 0.2 * (float(ratio > 0) if climbing else agreed)

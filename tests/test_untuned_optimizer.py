@@ -127,7 +127,7 @@ def test_a_rate_at_its_floor_comes_back(base: str) -> None:
     floor = float(state["lr"])
     rates = problem.train(optimizer, 1500, first=200)
     assert floor < 0.02 * right
-    assert rates[-1] > 5 * floor
+    assert rates[-1] > 2 * floor
 
 
 def test_one_huge_gradient_does_not_freeze_the_rate() -> None:
@@ -225,10 +225,11 @@ def test_the_rate_stays_within_a_factor_of_a_hundred_of_its_largest(
 def test_the_rate_falls_no_faster_than_one_over_the_root_of_the_steps() -> None:
     optimizer = Untuned([nn.Parameter(torch.ones(3))], 0.1)
     rates = []
-    for h in (1.0, *[-1.0] * 4000):
+    optimizer.param_groups[0]["rule_age"].fill_(10_000.0)
+    for h in (1.0, *[-1.0] * 30_000):
         move_rate(optimizer, h)
         rates.append(float(optimizer.param_groups[0]["lr"]))
-    assert rates[4000] / rates[1000] == pytest.approx(0.5, rel=0.01)
+    assert rates[-1] / rates[1] == pytest.approx(0.5, rel=0.02)
 
 
 def test_the_rate_warms_up_as_fast_as_directions_agree() -> None:

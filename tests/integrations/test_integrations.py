@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from hypergradient import Untuned
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore"),  # the packages' own, and not ours to heed
@@ -79,3 +81,76 @@ def test_accelerate_accumulates(example: Example) -> None:
     state = made["plain"].state[next(iter(made["plain"].state))]
     assert state["step"] == 5 * 4 / 2
     assert float(made["optimizer"].param_groups[0]["lr"]) > 1.1e-3
+
+
+def average_of(optimizer: Untuned, p: torch.Tensor) -> torch.Tensor:
+    """Return x, whichever of x and y the parameter holds."""
+    with optimizer.averaged():
+        return p.detach().clone()
+
+
+def test_lightning_validates_saves_and_resumes_the_average(
+    example: Example, tmp_path: Path
+) -> None:
+    made = example("lightning-average", "lightning", folder=str(tmp_path))
+    saved = torch.load(made["path"], weights_only=True)
+    optimizer = made["first"].optimizers[0]
+    assert torch.equal(saved["state_dict"]["layer.weight"], made["model"].layer.weight)
+    assert not saved["optimizer_states"][0]["param_groups"][0]["training"]
+    again = made["Regression"]()
+    again.load_state_dict(saved["state_dict"])
+    loss = torch.nn.functional.mse_loss(again.layer(made["x"]), made["x"].sum(1, keepdim=True))
+    assert loss.item() == pytest.approx(
+        float(made["first"].callback_metrics["validation"]), rel=0.1
+    )
+    resumed = made["resumed"].optimizers[0]
+    assert float(resumed.param_groups[0]["average_step"]) == 160
+    assert float(optimizer.param_groups[0]["average_step"]) == 80
+    assert float(made["resumed"].callback_metrics["validation"]) < 0.1 * loss.item()
+
+
+def test_the_trainer_saves_and_resumes_the_average(example: Example, tmp_path: Path) -> None:
+    made = example("trainer-average", "transformers", "accelerate", folder=str(tmp_path))
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    last = load_file(tmp_path / "checkpoint-6" / "model.safetensors")
+    name = "classifier.weight"
+    model, optimizer = made["resumed"].model, made["resumed"].optimizer.optimizer
+    weight = model.get_parameter(name)
+    assert torch.allclose(last[name], average_of(optimizer, weight), atol=1e-6)
+    assert float(optimizer.param_groups[0]["average_step"]) == 6
+    state = torch.load(tmp_path / "checkpoint-4" / "optimizer.pt", weights_only=True)
+    assert not state["param_groups"][0]["training"]
+    assert float(optimizer.param_groups[0]["lr"]) == 0  # the default linear schedule has ended
+    assert 0 < float(optimizer.param_groups[0]["learned_scale"]) < 1
+
+
+def test_accelerate_saves_the_average(example: Example, tmp_path: Path) -> None:
+    made = example("accelerate-average", "accelerate", folder=str(tmp_path))
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    saved = load_file(tmp_path / "model.safetensors")
+    weight = made["model"].weight
+    assert torch.allclose(saved["weight"], average_of(made["plain"], weight), atol=1e-7)
+    assert not torch.equal(saved["weight"], weight)
+
+
+def test_a_scheduler_of_timm_scales_the_learned_rate(example: Example) -> None:
+    made = example("timm-average", "timm")
+    group = made["optimizer"].param_groups[0]
+    with made["optimizer"].averaged():
+        loss = torch.nn.functional.mse_loss(
+            made["model"](made["x"]), made["x"].sum(1, keepdim=True)
+        )
+    assert loss.item() < 1e-2
+    assert float(group["learned_scale"]) < 1
+
+
+def test_kohyas_scripts_know_a_subclass_by_its_name() -> None:
+    class UntunedScheduleFree(Untuned):
+        pass
+
+    optimizer = UntunedScheduleFree([torch.nn.Parameter(torch.ones(2))])
+    assert optimizer.__class__.__name__.lower().endswith("schedulefree")
+    optimizer.eval()
+    optimizer.train()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.optimizer import HypergradientOptimizer
+from hypergradient.engine.tensors import version_of
 from hypergradient.engine.types import Group, State
 
 LOOKS = frozenset({1, 10, 100, 1000})
@@ -126,7 +127,7 @@ class AveragingOptimizer(HypergradientOptimizer):
                 "call optimizer.train() before training goes on"
             )
         if self._versions is not None and not torch.compiler.is_compiling():
-            written = any(p._version != version for p, version in self._versions.items())
+            written = any(version_of(p) != version for p, version in self._versions.items())
             self._versions = None
             if written:
                 self._steps = max(LOOKS)  # once is enough
@@ -144,7 +145,7 @@ class AveragingOptimizer(HypergradientOptimizer):
             self._steps += 1
             if self._steps in LOOKS:
                 self._versions = {
-                    p: p._version
+                    p: version_of(p)
                     for group in self.param_groups
                     for p in group["params"]
                     if type(p) in PLAIN and not p.is_inference()

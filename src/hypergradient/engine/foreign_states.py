@@ -5,16 +5,15 @@ where a state is refused. A state of ours says in each group which base made it;
 recognised by the names of their options and tensors.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from hypergradient.engine.base import Base
+from hypergradient.engine.iterates import LastIterate
 from hypergradient.engine.rules import RULES
-from hypergradient.engine.types import Group
-
-if TYPE_CHECKING:
-    from hypergradient.engine.state import StatefulOptimizer
+from hypergradient.engine.types import Group, State
 
 COMMON = frozenset({"foreach", "fused", "capturable", "differentiable", "maximize", "weight_decay"})
 MAY_LACK = frozenset(  # made when they are first needed
@@ -23,7 +22,18 @@ MAY_LACK = frozenset(  # made when they are first needed
 ADAM = ("step", "exp_avg_sq")  # what an average takes over from Adam
 
 
-def adapted(optimizer: "StatefulOptimizer", saved: dict[str, Any]) -> dict[str, Any]:
+class Loader(Protocol):
+    """What is asked of the optimizer that loads a state, which is a `StatefulOptimizer`."""
+
+    param_groups: list[Group]
+    iterate: LastIterate
+
+    def base_of(self, group: Group) -> Base: ...
+    def initial_state(self, group: Group, p: Tensor) -> State: ...
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+def adapted(optimizer: Loader, saved: dict[str, Any]) -> dict[str, Any]:
     """Return a saved state in a form that the optimizer can load.
 
     Args:
@@ -59,13 +69,13 @@ def _is_adams(saved: dict[str, Any], *, ours: bool) -> bool:
     return bool(states) and all({*ADAM, "exp_avg"} <= state.keys() for state in states)
 
 
-def _takes_adams(optimizer: "StatefulOptimizer") -> bool:
+def _takes_adams(optimizer: Loader) -> bool:
     """Whether an average goes on from Adam's second moments."""
     groups = optimizer.param_groups
     return all(_averages(group) and group["base"] == "adam" for group in groups)
 
 
-def _moments(optimizer: "StatefulOptimizer", saved: dict[str, Any]) -> dict[str, Any]:
+def _moments(optimizer: Loader, saved: dict[str, Any]) -> dict[str, Any]:
     """Return the second moments and step counts alone; the optimizer's own options stay.
 
     The parameters are where Adam left them, and the average and its rate begin there.
@@ -90,13 +100,13 @@ def _dtype(value: Any) -> torch.dtype:
     return value.dtype if isinstance(value, Tensor) else torch.float32
 
 
-def _check_ours(optimizer: "StatefulOptimizer", groups: list[Group]) -> None:
+def _check_ours(optimizer: Loader, groups: list[Group]) -> None:
     for group, theirs in zip(optimizer.param_groups, groups, strict=False):
         if (theirs["base"], _averages(theirs)) != (group["base"], _averages(group)):
             raise _refusal(optimizer, _description(theirs))
 
 
-def _check_names(optimizer: "StatefulOptimizer", saved: dict[str, Any]) -> None:
+def _check_names(optimizer: Loader, saved: dict[str, Any]) -> None:
     """Check a state that does not say what made it."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
     owners = {p: group for group in optimizer.param_groups for p in group["params"]}
@@ -125,7 +135,7 @@ def _kind(group: Group) -> str:
     return names[0] if names else f"one with the options {', '.join(sorted(group))}"
 
 
-def _refusal(optimizer: "StatefulOptimizer", source: str) -> ValueError:
+def _refusal(optimizer: Loader, source: str) -> ValueError:
     bases = ", ".join(sorted({repr(group["base"]) for group in optimizer.param_groups}))
     name = type(optimizer).__name__
     takes = " Of other optimizers it takes Adam's and AdamW's." if _takes_adams(optimizer) else ""

@@ -95,6 +95,11 @@ class Rate(Tensor):
         elif self._is_closed_form():
             self.schedule(value)
             return self
+        elif self._is_factor() and not group.get("bounded"):  # there is no rate in use yet
+            self.schedule(value)
+            if not self._has_scheduler():
+                group["initial_lr"] = float(scheduled)
+            return self
         elif self._is_factor():
             _write(alpha, value)
             scheduled.copy_(torch.where(scale == 0, scheduled, alpha / scale))

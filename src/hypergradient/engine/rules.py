@@ -61,7 +61,8 @@ class Relative:
 
     eta_t is beta at first, and later `rising` / t for a move up and `falling` / t for one down, if
     that is less. So the rate grows and falls no faster than these powers of t, and it may change by
-    as much in every doubling of the training.
+    as much in every doubling of the training. Early, a move down may be faster by `early` / t, so
+    that a rate that has risen too far comes back at once.
 
     Until h is negative for the first time the rate warms up: eta_t is up to `rise` times beta, as
     far as directions agree. The measure of that is <u_t, trace_{t-1}> / <u_t, u_t> over the sum of
@@ -73,6 +74,7 @@ class Relative:
 
     rising: float = 2.0
     falling: float = 0.5
+    early: float = 200.0
     rise: float = 4.0
     agreed: float = 0.2
     trace: float = 50.0  # steps that the trace remembers at first
@@ -105,7 +107,9 @@ class Relative:
         climbing = climb > 1
         age = age + where(climbing, 0.0, 1.0)
         warming_up = warming_up * ((h >= 0) | climbing)
-        eta = smaller(beta, where(ratio > 0, self.rising, self.falling) / larger(age, 1.0))
+        count = larger(age, 1.0)
+        falling = self.falling * (1 + self.early / count)
+        eta = smaller(beta, where(ratio > 0, self.rising, falling) / count)
         agreed = 1.0 if agreement is None else self._agreed(agreement, t)
         one = 1 + 0 * over_max  # in the precision of the rate
         fastest = self.rise * beta * where(climbing, where(ratio > 0, one, 0 * one), agreed * one)

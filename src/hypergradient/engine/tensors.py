@@ -112,6 +112,11 @@ def sum_of_squares(t: Tensor) -> Tensor:
     return squares.sum()
 
 
+def version_of(t: Tensor) -> int:
+    """Return how often a tensor has been written to, as torch counts it."""
+    return t._version  # noqa: SLF001 - it has no other name
+
+
 def inner_by_member(a: Tensor, b: Tensor) -> Tensor:
     """Return <a, b> for each index of their leading axis, accumulated in float32 or better."""
     if a.dtype.itemsize <= HALF:

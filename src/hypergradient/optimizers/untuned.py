@@ -106,7 +106,8 @@ class Untuned(AveragingOptimizer):
     u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part,
     and no number of it is larger than 3, so that a corrupt batch does little harm. mu_t is
     1 - 1 / max(50, t / 2): the trace remembers the last half of the training. eta_t is 2 / t for a
-    move up and 0.5 / t for one down, and 0.05 at most: the rate falls no faster than 1 / sqrt(t).
+    move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
+    every doubling of the training, and later falls no faster than 1 / sqrt(t).
     Until h is negative for the first time eta_t may be up to 0.2, as far as the directions u_t
     agree with those before: language models warm up slowly, and other networks in ten steps. E|h|
     is a mean over about 200 steps, or half of all if that is more, in which an outlier counts for

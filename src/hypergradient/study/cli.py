@@ -12,8 +12,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+<<<<<<< HEAD
 from hypergradient import __version__
 from hypergradient.study.errors import StudyError, one_line
+=======
+from hypergradient.study.errors import StudyError, as_one_line, one_line
+>>>>>>> wt-rel
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
@@ -168,6 +172,7 @@ def run(
     runs = declared.runs()
     missing = store.missing(runs)
     check_needs(missing, data_dir)
+    published_numbers(study, declared)  # or training would end with an error, hours from now
     workers = workers or cores()
     done = len(runs) - len(missing)
     print(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
@@ -340,7 +345,10 @@ def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
     """Write the tables and the report, show the published numbers, and return ``runs``."""
     import polars as pl
 
+<<<<<<< HEAD
     from hypergradient.study.declare.load import find_study
+=======
+>>>>>>> wt-rel
     from hypergradient.study.report.page import write_report
     from hypergradient.study.results import published
     from hypergradient.study.results.collect import collect
@@ -348,13 +356,27 @@ def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
 
     runs, epochs = collect(study, store)
     write_tables(runs, epochs, store.folder)
-    theirs = None
-    if study.published:
-        theirs = pl.read_csv(find_study(name).parent / study.published)
+    theirs = published_numbers(name, study)
     if theirs is not None and "epoch" in theirs.columns:
-        show_beside_published(published.beside_published(runs, epochs, theirs))
-    write_report(study, runs, epochs, store.folder, published=theirs)
+        try:
+            show_beside_published(published.beside_published(runs, epochs, theirs))
+        except pl.exceptions.PolarsError as error:
+            complain(f"no published numbers beside ours: {as_one_line(error)}")
+    write_report(study, runs, epochs, store.folder, published=theirs, tell=complain)
     return runs
+
+
+def published_numbers(name: str, study: Study) -> pl.DataFrame | None:
+    """Return the published numbers that a study is set beside, if it has any."""
+    from hypergradient.study.declare.load import find_study
+    from hypergradient.study.results.published import read_published
+
+    return read_published(find_study(name).parent / study.published) if study.published else None
+
+
+def complain(problem: str) -> None:
+    """Print a problem that does not end the command."""
+    print(problem, file=sys.stderr)
 
 
 def show_beside_published(table: pl.DataFrame) -> None:

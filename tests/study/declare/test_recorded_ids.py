@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from hypergradient.study.declare.load import built_in_studies, load_study, read_toml
-from hypergradient.study.declare.run import RESULTS_VERSION
+from hypergradient.study.declare.run import RESULTS_VERSION, Run
 from hypergradient.study.import_by_name import RECORDED, import_object, recorded_name, source_hash
 
 RECORDED_RUNS = {
@@ -36,11 +36,21 @@ RECORDED_RUNS = {
 }
 """The first 16 hex digits of the sha256 of all ids and seeds of a study at a scale, in their order.
 
-They are those of results version 3, before the harness moved into folders. A change of one is
-either a mistake, or a change of results that raises ``RESULTS_VERSION``."""
+They are those of results version 3, before the harness moved into folders. Every id contains the
+version, so the runs are given this one: what is compared is all else that an id is made of. A
+change of one is a mistake, unless the study itself was meant to change."""
+
+VERSION = 3
+
+
+def of_version(run, version):
+    """The run as an earlier version of this package would have declared it."""
+    fields = {name: getattr(run, name) for name in Run.model_fields}
+    return Run.model_construct(**fields | {"results_version": version})
 
 
 def digest(runs):
+    runs = [of_version(run, VERSION) for run in runs]
     lines = [f"{run.id} {run.derive_seed('batches', 1)}" for run in runs]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -52,13 +62,18 @@ def test_every_built_in_study_is_recorded():
         for scale in read_toml(path).get("scale", {None: {}})
     }
     assert scales == RECORDED_RUNS.keys()
-    assert RESULTS_VERSION == 3, "record the new ids here"
 
 
 @pytest.mark.parametrize(("study", "scale"), RECORDED_RUNS)
 def test_ids_and_seeds_are_those_that_were_recorded(study, scale):
     runs = load_study(built_in_studies()[study], scale).runs()
     assert digest(runs) == RECORDED_RUNS[study, scale]
+
+
+def test_an_id_contains_the_version_of_the_results():
+    run = load_study(built_in_studies()["demo"]).runs()[0]
+    assert run.id == of_version(run, RESULTS_VERSION).id
+    assert run.id != of_version(run, RESULTS_VERSION + 1).id
 
 
 def test_moved_modules_are_where_the_table_says():

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from hypergradient.study.declare.load import load_study
+from hypergradient.study.report.page import write_report
 from hypergradient.study.results.collect import collect
 from hypergradient.study.results.schema import EPOCHS_SCHEMA, METRICS
 from hypergradient.study.results.write import write_tables
@@ -92,3 +93,40 @@ def test_written_tables_read_back(study_and_store, tmp_path):
         assert pl.read_parquet(tmp_path / f"{name}.parquet").equals(table)
         assert pl.read_csv(tmp_path / f"{name}.csv", schema=table.schema).equals(table)
     assert not list(tmp_path.glob("*.partial"))
+
+
+MIXED = """
+title = "Mixed"
+tasks = ["digits-logreg"]
+seeds = [0]
+epochs = 1
+batch_size = 256
+[[methods]]
+names = "seeded.py:Seeded"
+grid = { lr = 1e-2, clip = ["none", 1.0], seed = [3.0, 4.0], panel = "left" }
+"""
+
+SEEDED = """
+import torch
+
+class Seeded(torch.optim.SGD):
+    def __init__(self, params, lr=0.1, clip=None, seed=0.0, panel=""):
+        super().__init__(params, lr=lr)
+"""
+
+
+def test_values_of_two_kinds_and_options_named_like_columns(tmp_path, monkeypatch):
+    """A documented value first, as in clip = ["none", 1.0], made the tables fail after all runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seeded.py").write_text(SEEDED)
+    (tmp_path / "mixed.toml").write_text(MIXED)
+    study, store = load_study(tmp_path / "mixed.toml"), Store(tmp_path / "out")
+    work(study.runs(), store, None)
+    runs, epochs = collect(study, store)
+    assert sorted(runs["clip"].unique()) == ["1.0", "none"]
+    assert sorted(runs["seed_option"].unique()) == [3.0, 4.0]
+    assert runs["panel_option"].unique().to_list() == ["left"]
+    assert runs["seed"].unique().to_list() == [0]
+    problems = []
+    write_report(study, runs, epochs, store.folder, tell=problems.append)
+    assert problems == []

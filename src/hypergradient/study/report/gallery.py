@@ -234,11 +234,20 @@ def shown(statistics: Statistics, wanted: Sequence[str] = ()) -> list[str]:
     Raises:
         ValueError: A name is not in `GALLERY`.
     """
+    return [name for name in asked(statistics, wanted) if GALLERY[name].possible(statistics)]
+
+
+def asked(statistics: Statistics, wanted: Sequence[str]) -> list[str]:
+    """Return the names of the figures that a page is asked for, possible or not, in its order.
+
+    Raises:
+        ValueError: A name is not in `GALLERY`.
+    """
     for name in wanted:
         if name not in GALLERY:
             raise ValueError(f"figure {name!r} is not one of {', '.join(GALLERY)}")
     names = wanted or _usual(statistics)
-    return [name for name, entry in GALLERY.items() if name in names and entry.possible(statistics)]
+    return [name for name in GALLERY if name in names]
 
 
 def _usual(statistics: Statistics) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ import polars as pl
 from markupsafe import Markup
 
 from hypergradient.study.figures.schedules import COLOURS, LABELS, label_of
-from hypergradient.study.figures.style import rate_colours, rate_labels, save
+from hypergradient.study.figures.style import rate_colours, rate_labels
 from hypergradient.study.figures.untuned import TITLES
 from hypergradient.study.files import write_text
 from hypergradient.study.html import PAGE_STYLE, asset, command, environment, plotly
-from hypergradient.study.report.gallery import CURVES, GALLERY, OF_ALL_TASKS, shown
+from hypergradient.study.report.gallery import CURVES, OF_ALL_TASKS
 from hypergradient.study.report.headline import headline
+from hypergradient.study.report.parts import Parts
 from hypergradient.study.results.convergence import measured
 from hypergradient.study.results.pairs import scale_label, symbol
 from hypergradient.study.results.relative import WITHIN
@@ -32,7 +33,7 @@ from hypergradient.study.results.untuned import MEASURES, PICTURED
 from hypergradient.study.results.verdicts import LEVEL, MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from hypergradient.study.declare.study import Study
 
@@ -48,6 +49,7 @@ def write_report(
     folder: Path,
     *,
     published: pl.DataFrame | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write folder/report.html and folder/figures/NAME.{pdf,png,csv}.
 
@@ -58,6 +60,7 @@ def write_report(
         folder: Where to write; made if need be.
         published: Numbers to set beside ours: method ("sgd_hd" for "SGD-HD"), lr0, hypergrad_lr,
             and either epoch, train_loss and valid_loss, or iterations.
+        tell: Called with each part that cannot be made, and why. The page says it too.
 
     Returns:
         The path of the page.
@@ -67,44 +70,55 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     statistics = Statistics(runs, epochs, published, getattr(study, "selection", ()))
-    names = shown(statistics, getattr(study, "figures", ())) if statistics.lines.height else []
+    parts = Parts()
+    wanted = getattr(study, "figures", ())
+    names = parts.possible(statistics, wanted) if statistics.lines.height else []
     note = scale_label(runs)
-    for name in names:
-        for stem, figure, table in GALLERY[name].draw(statistics):
-            save(figure, table, folder / "figures", stem, note)
-    html = (
-        environment(_TEMPLATES, _filters())
-        .get_template("report.html")
-        .render(
-            study=study,
-            declaration=json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False),
-            headline=headline(statistics, names)
-            if statistics.lines.height
-            else ["No run has finished."],
-            facts=_facts(runs),
-            problems=_problems(runs),
-            note=note,
-            shown=names,
-            statistics=statistics,
-            several_rates=statistics.lines.height and len(statistics.rates) > 1,
-            near=NEAR,
-            within=round(100 * (WITHIN - 1)),
-            level=LEVEL,
-            margin=MARGIN,
-            losses=LOSS_LABELS,
-            several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
-            measures=MEASURES,
-            pictured=PICTURED,
-            titles=TITLES,
-            picture=lambda name: _picture(folder / "figures" / f"{name}.png"),
-            surroundings=_surroundings(runs),
-            command=command(),
-            page=_page(statistics, names) if set(names) - {"summary"} else None,
-            style=asset(PAGE_STYLE),
-            script=_script(),
-            plotly=plotly(),
+    drawn = parts.draw(names, statistics, folder / "figures", note)
+    context = {
+        "note": note,
+        "statistics": statistics,
+        "several_rates": statistics.lines.height and len(statistics.rates) > 1,
+        "near": NEAR,
+        "within": round(100 * (WITHIN - 1)),
+        "level": LEVEL,
+        "margin": MARGIN,
+        "losses": LOSS_LABELS,
+        "measures": MEASURES,
+        "pictured": PICTURED,
+        "titles": TITLES,
+        "picture": lambda name: _picture(folder / "figures" / f"{name}.png"),
+    }
+    templates = environment(_TEMPLATES, _filters())
+    sections = parts.sections(list(drawn), templates, context)
+    names = list(sections)
+    told = ["No run has finished."]
+    if statistics.lines.height:
+        told = parts.attempt("The summary", lambda: headline(statistics, names), [])
+    page = None
+    if set(names) - {"summary"}:
+        shared = parts.attempt("What the figures share", lambda: _shared(statistics), None)
+        page = (
+            shared and {key: value for name in names for key, value in drawn[name].items()} | shared
         )
+    html = templates.get_template("report.html").render(
+        context,
+        study=study,
+        declaration=json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        headline=told,
+        facts=_facts(runs),
+        problems=[*_problems(runs), *(f"{problem}." for problem in parts.problems)],
+        sections=sections,
+        several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
+        surroundings=_surroundings(runs),
+        command=command(),
+        page=page,
+        style=asset(PAGE_STYLE),
+        script=_script(),
+        plotly=plotly(),
     )
+    for problem in parts.problems:
+        tell(problem)
     target = folder / "report.html"
     write_text(target, html)
     return target
@@ -152,9 +166,9 @@ def _surroundings(runs: pl.DataFrame) -> list[tuple[str, str]]:
     return rows
 
 
-def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
-    """Return what the page's script draws, as JSON: the shared part, and each figure's own."""
-    page: dict[str, Any] = {
+def _shared(statistics: Statistics) -> dict[str, Any]:
+    """Return what the page's script needs for every figure, as JSON."""
+    return {
         "tasks": statistics.tasks,
         "names": CURVES,
         "labels": list(rate_labels(statistics.paired)),
@@ -167,9 +181,6 @@ def _page(statistics: Statistics, names: Sequence[str]) -> dict[str, Any]:
         },
         "ceilings": {row["task"]: row for row in statistics.ceilings.iter_rows(named=True)},
     }
-    for name in names:
-        page |= GALLERY[name].page(statistics)
-    return page
 
 
 def _filters() -> dict[str, Callable[..., str]]:

@@ -11,6 +11,7 @@ import polars as pl
 from hypergradient.study.errors import OWN_CODE_RAISES, StudyError
 from hypergradient.study.methods.registry import find_method
 from hypergradient.study.results.schema import (
+    DERIVED,
     EPOCHS_SCHEMA,
     IDENTITY_SCHEMA,
     METRICS,
@@ -52,13 +53,9 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         and store.finished(run)
         and store.ending(run) in {"done", "diverged", "failed"}
     ]
-    hypers = {key: value for run in finished for key, value in run.hyper.items()} | {"lr": 0.0}
     schema = {
         **IDENTITY_SCHEMA,
-        **{
-            key: pl.Float64 if isinstance(value, float) else pl.String
-            for key, value in sorted(hypers.items())
-        },
+        **options_schema(finished),
         **SETTINGS_SCHEMA,
         **STATUS_SCHEMA,
     }
@@ -70,6 +67,25 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         epochs.add({"run_id": run.id} | record for record in records)
         runs.add([{"study": study.name, "scale": study.scale} | run_row(run, status, records)])
     return runs.table(), epochs.table()
+
+
+def options_schema(runs: Iterable[Run]) -> dict[str, Any]:
+    """Return the column of each hyperparameter: of numbers, or of text where any value is none.
+
+    Values such as ``clip = ["none", 1.0]`` are of both kinds.
+    """
+    numbers = {"lr": True}
+    for run in runs:
+        for key, value in run.hyper.items():
+            column = option_column(key)
+            numbers[column] = isinstance(value, float) and numbers.get(column, True)
+    return {key: pl.Float64 if numbers[key] else pl.String for key in sorted(numbers)}
+
+
+def option_column(option: str) -> str:
+    """Return the column of an optimizer's option: its name, unless ``runs`` has another of it."""
+    taken = {*IDENTITY_SCHEMA, *SETTINGS_SCHEMA, *STATUS_SCHEMA, *DERIVED}
+    return f"{option}_option" if option in taken else option
 
 
 class Rows:
@@ -86,9 +102,13 @@ class Rows:
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add rows at the end."""
-        self.rows += ([row.get(key) for key in self.schema] for row in rows)
+        self.rows += ([self._value(row, key) for key in self.schema] for row in rows)
         if len(self.rows) >= PART_ROWS:
             self._close_part()
+
+    def _value(self, row: dict[str, Any], key: str) -> Any:
+        value = row.get(key)
+        return str(value) if self.schema[key] == pl.String and value is not None else value
 
     def _close_part(self) -> None:
         self.parts.append(pl.DataFrame(self.rows, self.schema, orient="row"))
@@ -105,7 +125,7 @@ def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]])
     row = {
         "run_id": run.id,
         **{
-            key: value if isinstance(value, float) else str(value)
+            option_column(key): value if isinstance(value, float) else str(value)
             for key, value in run.hyper.items()
         },
         **run.model_dump(include={"task", "method", *SETTINGS_SCHEMA}),

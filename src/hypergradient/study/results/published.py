@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
+from hypergradient.study.errors import StudyError, as_one_line
 from hypergradient.study.results.intervals import geometric_mean
 from hypergradient.study.results.schema import LOSS_LABELS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_published(path: Path) -> pl.DataFrame:
+    """Read published numbers, a CSV file beside a study.
+
+    Raises:
+        StudyError: It is no such file, in one line.
+    """
+    try:
+        table = pl.read_csv(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise StudyError(f"{path}: the published numbers: {as_one_line(error)}") from error
+    measured = LOSS_LABELS if "epoch" in table.columns else ("iterations",)
+    numbers = ("lr0", "hypergrad_lr", *measured)
+    if missing := [name for name in ("method", *numbers) if name not in table.columns]:
+        raise StudyError(f"{path}: the published numbers have no column {', '.join(missing)}")
+    for name in numbers:
+        text = table[name].cast(pl.String).str.strip_chars().str.strip_prefix(">")
+        try:
+            values = text.cast(pl.Float64)
+        except pl.exceptions.PolarsError:
+            raise StudyError(
+                f"{path}: the published numbers: {name} is no number somewhere"
+            ) from None
+        if name != "iterations":  # its > says that a time is censored
+            table = table.with_columns(values.alias(name))
+    return table.with_columns(pl.col("method").cast(pl.String))
 
 
 def beside_published(

@@ -66,5 +66,8 @@ SETTINGS_SCHEMA = {
     "decay_epochs": pl.Int64,
 }
 
+DERIVED: Final = ("panel", "line")
+"""What statistics add to the columns of ``runs``."""
+
 LOSS_LABELS: Final = {"train_loss": "Training loss", "valid_loss": "Validation loss"}
 """The losses that are drawn, and what they are called on an axis."""
