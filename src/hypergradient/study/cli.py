@@ -12,12 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-<<<<<<< HEAD
 from hypergradient import __version__
-from hypergradient.study.errors import StudyError, one_line
-=======
 from hypergradient.study.errors import StudyError, as_one_line, one_line
->>>>>>> wt-rel
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
@@ -345,10 +341,6 @@ def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
     """Write the tables and the report, show the published numbers, and return ``runs``."""
     import polars as pl
 
-<<<<<<< HEAD
-    from hypergradient.study.declare.load import find_study
-=======
->>>>>>> wt-rel
     from hypergradient.study.report.page import write_report
     from hypergradient.study.results import published
     from hypergradient.study.results.collect import collect
