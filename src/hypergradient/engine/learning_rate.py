@@ -135,10 +135,13 @@ class Rate(Tensor):
         """Whether a number that was not computed from this rate is a closed-form scheduler's.
 
         `ReduceLROnPlateau` writes one as well, and so may a user. But of the schedulers only
-        closed-form ones write a number when they are made, before the next step. Of others the
-        SequentialLR of torch 2.6 writes the initial rate, where one of its schedulers begins.
+        closed-form ones write a number when they are made, before the next step. Some of torch 2.6
+        put it in the rate's place, and it is seen in the first step, where there is no state yet.
+        The SequentialLR of torch 2.6 writes the initial rate where one of its schedulers begins.
         """
-        if self._has_scheduler() and not getattr(self.optimizer(), "_opt_called", False):
+        optimizer = self.optimizer()
+        stepped = getattr(optimizer, "_opt_called", False) and getattr(optimizer, "state", True)
+        if self._has_scheduler() and not stepped:
             self.group["closed_form_schedule"] = True
         initial = self.group["initial_lr"]
         begins = isinstance(initial, float) and isinstance(value, float) and value == initial

@@ -1,5 +1,6 @@
 """SGD with momentum or Nesterov momentum: the base, and the optimizer whose rate tunes itself."""
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from hypergradient.engine.base import KernelBase, StateUpdate, stored_direction
 from hypergradient.engine.iterates import LastIterate, Velocity
 from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+from hypergradient.engine.tensors import descent_gradient
 from hypergradient.engine.torch_kernels import check_by_torch
 from hypergradient.engine.types import Direction, Group, Number, State
 
@@ -110,6 +112,12 @@ class SGD(KernelBase):
     def descend(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
     ) -> None:
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and lr.requires_grad and not _takes_recorded_rates():
+            for p, grad, state in zip(params, grads, states, strict=True):
+                u = self.direction(descent_gradient(group, grad, p), p, state, group)
+                p.addcmul_(u, lr, value=-1)
+            return
         if group["foreach"] and group["nesterov"]:  # torch 2.13 writes to these gradients
             grads = [g.clone() for g in grads]
         started = [group["momentum"] == 0 or "momentum_buffer" in state for state in states]
@@ -132,6 +140,19 @@ class SGD(KernelBase):
             for i, buffer in zip(chosen, buffers, strict=True):
                 if buffer is not None:
                     states[i]["momentum_buffer"] = buffer
+
+
+@cache
+def _takes_recorded_rates() -> bool:
+    """Whether torch's kernel takes a rate that autograd records; that of torch 2.6 does not."""
+    p = torch.zeros(1)
+    p.grad = torch.zeros(1)
+    rate = torch.zeros((), requires_grad=True)
+    try:
+        torch.optim.SGD([p], lr=rate, foreach=False, differentiable=True).step()
+    except TypeError:
+        return False
+    return True
 
 
 class SGDHD(HypergradientOptimizer, torch.optim.SGD):
