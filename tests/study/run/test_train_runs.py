@@ -8,12 +8,13 @@ import pytest
 from hypergradient.study import files
 from hypergradient.study.results.collect import collect
 from hypergradient.study.run import train_runs
+from hypergradient.study.run.guard import Leaving
 from hypergradient.study.run.store import Store
 from hypergradient.study.run.worker import work
 from hypergradient.study.train.groups import group_runs
 
 
-class Stop(BaseException):
+class Stop(Leaving):
     """Not an ``Exception``: nothing on the way may keep it."""
 
 
