@@ -6,13 +6,14 @@ is the one that the package used, shifted by a leaf that all numbers of a pool s
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from cases import GRANULARITIES, MEMBERS, TORCH_CASES, Case, grouped, parameters, problem, rates
-from hypergradient import SGDHD
+from hypergradient import SGDHD, Hypergradient
 from pairwise import pairs
 
 BETA = 1e-3
@@ -110,14 +111,19 @@ def derivative(
     return torch.stack([slopes[key] for key in keys])
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_the_rate_inside_the_velocity_moves_by_minus_its_derivative(nesterov: bool) -> None:
+def test_the_rate_inside_the_velocity_moves_by_minus_its_derivative(
+    nesterov: bool, decay: float
+) -> None:
     """Classical momentum: d theta_t / d alpha_t, with the velocity before it held fixed."""
     mu, alpha = 0.7, torch.tensor(0.03)
     theta = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
-    optimizer = SGDHD(
-        [theta], 0.03, mu, nesterov=nesterov, classical=True, hypergrad_lr=BETA, lr_bounds=None
-    )
+    options: dict[str, Any] = {"momentum": mu, "nesterov": nesterov, "classical": True}
+    options |= {"hypergrad_lr": BETA, "lr_bounds": None}
+    if decay:
+        options |= {"base": "sgd", "weight_decay": decay, "decoupled_weight_decay": True}
+    optimizer = (Hypergradient if decay else SGDHD)([theta], lr=0.03, **options)
     twin, velocity, slope = theta.detach().clone(), torch.zeros(3), torch.tensor(0.0)
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -130,8 +136,9 @@ def test_the_rate_inside_the_velocity_moves_by_minus_its_derivative(nesterov: bo
         )
         x = twin.clone().requires_grad_()
         (g,) = torch.autograd.grad(loss(x), x)
-        v = mu * velocity + alpha * g
-        moved = twin - (alpha * g + mu * v if nesterov else v)
+        u = g + decay * twin
+        v = mu * velocity + alpha * u
+        moved = twin - (alpha * u + mu * v if nesterov else v)
         (slope,) = torch.autograd.grad(loss(moved), alpha)
         twin, velocity = moved.detach(), v.detach()
         torch.testing.assert_close(theta.detach(), twin, rtol=1e-12, atol=1e-14)
