@@ -16,6 +16,7 @@ from torch import Tensor
 from cases import BETAS, CASES, LR, Case, give, grouped, parameters, problem
 from hypergradient import SGDHD, AdamHD, AdamWHD
 from hypergradient.engine import hypergradients, native, native_library
+from hypergradient.engine.collect import Collector
 from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.param_step import Batches, UpdateRule
 from pairwise import pairs
@@ -163,8 +164,7 @@ def alone(batches: Batches) -> Batches:
 def batches_of(optimizer: Any, group: Any = None) -> Batches:
     """The parameters of a group, by default the first, as a step would move them."""
     group = optimizer.param_groups[0] if group is None else group
-    batches: Batches = optimizer._batches_of(group, {}, None)
-    return batches
+    return Collector(optimizer, {}).batches(group)
 
 
 def visit(batches: Batches) -> native.NativeStep:

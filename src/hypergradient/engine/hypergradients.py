@@ -90,7 +90,8 @@ def apply_rule(
     if named.uses_agreement and agreement is not None:
         rule = partial(rule, agreement=agreement)
     if type(h) is float and alpha.is_cpu:
-        result = rule(alpha.item(), h, beta, *(m.item() for m in memory))
+        before = [m.item() for m in memory]
+        result = rule(alpha.item(), h, beta, *before)
         value, *remembered = result if memory else (result,)
         value = float(value)
         if math.isfinite(value) and math.isfinite(h) and h != 0:
@@ -98,21 +99,22 @@ def apply_rule(
                 value = min(max(value, bounds[0]), bounds[1])
             alpha.fill_(value)
         if math.isfinite(h) and (form != "logarithmic" or alpha.item() != 0):
-            for m, number in zip(memory, remembered, strict=True):
-                m.fill_(number)
+            for m, old, new in zip(memory, before, remembered, strict=True):
+                if new != old:  # a write costs more than the rest
+                    m.fill_(new)
         return
-    before = alpha.clone() if group["differentiable"] else alpha
+    start = alpha.clone() if group["differentiable"] else alpha
     h = torch.as_tensor(h, dtype=alpha.dtype, device=alpha.device)
-    result = rule(before, h, beta, *memory)
+    result = rule(start, h, beta, *memory)
     moved, *remembered = result if memory else (result,)
     moves = moved.isfinite() & h.isfinite() & (h != 0)
     if bounds is not None:
         moved = moved.clamp(*bounds)
-    learns = h.isfinite() & (before != 0) if form == "logarithmic" else h.isfinite()
+    learns = h.isfinite() & (start != 0) if form == "logarithmic" else h.isfinite()
     remembered = [
         torch.where(learns, number, m) for m, number in zip(memory, remembered, strict=True)
     ]
-    assign(alpha, torch.where(moves, moved, before))
+    assign(alpha, torch.where(moves, moved, start))
     for m, number in zip(memory, remembered, strict=True):
         assign(m, number)
 

@@ -1,8 +1,12 @@
 """Inner products of g_t with u_{t-1}, added up over what shares a learning rate."""
 
+from collections.abc import Hashable, Iterator
+
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.numbers import cosine, total, where
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.types import Group, Number
@@ -66,3 +70,29 @@ class InnerProducts:
         _, um, uu = self.totals()
         ratio: Number = um / where(uu > 0, uu, 1.0)
         return ratio
+
+
+Products = dict[Hashable, InnerProducts]
+"""The products of a step, by what shares a rate."""
+
+
+def products_key(group: Group, p: Tensor | None) -> Hashable:
+    """Return what shares a rate, to find its products; None where each element has its own."""
+    granularity: str = group["granularity"]
+    if granularity in ("group", "member"):
+        return id(group)
+    if granularity == "tensor":
+        return p
+    if granularity == "element":
+        return None
+    return "global, by log alpha" if RULES[group["rule"]].form == "logarithmic" else "global"
+
+
+def shared_rates(optimizer: Optimizer, group: Group) -> Iterator[tuple[Hashable, Tensor]]:
+    """Yield each rate of a group that is not element-wise, and what shares it."""
+    if group["granularity"] == "tensor":
+        for p in group["params"]:
+            if "lr" in optimizer.state.get(p, {}):
+                yield p, optimizer.state[p]["lr"]
+    elif group["granularity"] != "element":
+        yield products_key(group, None), alpha_of(group)

@@ -149,8 +149,10 @@ class Average(LastIterate):
         ratio = before / larger(now, torch.finfo(torch.float32).tiny)
         power = ((count - 1) / count) ** self.power
         total = 1 + as_float(weight) * power * ratio**2
-        for place, value in ((weight, total), (largest, now), (t, count)):
-            assign(place, value)
+        assign(weight, total)
+        assign(t, count)
+        if now is not before:
+            assign(largest, now)
         return AverageNumbers(learned, 1 / total, self.mu(count))
 
     def mu(self, t: Number) -> Number:

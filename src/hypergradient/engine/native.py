@@ -14,6 +14,7 @@ from torch import Tensor
 from hypergradient.engine import native_library
 from hypergradient.engine.adam_direction import AdamDirection
 from hypergradient.engine.base import stored_direction
+from hypergradient.engine.hypergradients import accumulate
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.rules import RULES, additive
 from hypergradient.engine.tensors import in_graph, same_layout
@@ -31,18 +32,19 @@ class NativeStep:
     """What the C function does in one step.
 
     Attributes:
-        others: the parameters that it does not take, for `accumulate` of hypergradients.py.
+        others: the parameters that it does not take. They go the eager way.
         remaining: the parameters whose theta it does not move: `others`, and those whose states
             only torch's kernels can advance.
     """
 
     def __init__(self, batches: Batches) -> None:
+        self._batches = batches  # C reads their tensors, some of which nobody else holds
         self.others: Batches = []
         self.remaining: Batches = []
         self._accepted: list[tuple[UpdateRule, int, Tensor]] = []  # elements, and a rate
         self._rows: list[int] = []  # the structs of native.c, one after the other
         self._arguments: list[float] = []  # one struct for each accepted batch
-        self._descending: list[Tensor] = []
+        self._moving: list[Tensor] = []  # those whose theta C moves
         self._counts: list[Tensor] = []  # the step counts of these
         if not usable():
             self.others = self.remaining = batches
@@ -55,26 +57,20 @@ class NativeStep:
 
         Where `descend` is to move theta, the states advance.
         """
-        if not self._accepted:
-            return
-        self._call = Call(self._rows, self._arguments, len(self._accepted))
-        sums = self._call.make(ACCUMULATE)
-        for i, (rule, count, _) in enumerate(self._accepted):
-            if (products := rule.products) is not None:
-                own = sums[3 * i : 3 * i + (3 if products.norms else 1)]
-                products.add(count, *(own if rule.scale is None else rule.scaled(own)))
-        if self._counts:
-            torch._foreach_add_(self._counts, ONE, alpha=1)  # a number is slower (torch 2.13)
+        if self._accepted:
+            self._call = self._make(ACCUMULATE)
+        if self.others:
+            accumulate(self.others)
 
     def descend(self) -> None:
         """Move theta, by rates that have moved since `accumulate`."""
-        if not self._descending:
+        if not self._moving:
             return
         for i, (rule, _, alpha) in enumerate(self._accepted, 1):
             if rule.products is not None:
                 self._call.arguments[KERNEL_ARGS * i - 1] = alpha.item()
         self._call.make(DESCEND)
-        torch.autograd.graph.increment_version(self._descending)  # a backward pass may hold them
+        torch.autograd.graph.increment_version(self._moving)  # a backward pass may hold them
 
     def _accept(self, rule: UpdateRule, steps: list[ParamStep]) -> None:
         """Accept what is for the C function of parameters that move alike."""
@@ -83,91 +79,93 @@ class NativeStep:
             self.others.append((rule, steps))
             self.remaining.append((rule, steps))
             return
-        elements, descends = rule.products is None, arguments[-2]
-        index, count, others, remaining = len(self._accepted), 0, [], []
-        absent = () if len(steps[0].memory) > 1 else (0,)
-        for each in steps:
-            p, grad, alpha, memory, _, state = each
-            shaped = (grad, p, *memory[:2])
-            pointers = _pointers((*shaped, alpha) if elements else shaped)
+        shaped: list[tuple[Tensor, ...]] = [(s.grad, s.p, *s.memory[:2]) for s in steps]
+        if rule.products is None:  # a rate for each element; where there is no b, C reads none
+            shaped = [(*own[:3], own[-1], s.alpha) for own, s in zip(shaped, steps, strict=True)]
+        moves = bool(arguments[-2])
+        others = self._take(rule, steps, arguments, shaped, moves=moves)
+        if others or not moves:
+            self.remaining.append((rule, others if moves else steps))
+
+    def _take(
+        self,
+        rule: UpdateRule,
+        steps: list[ParamStep],
+        arguments: tuple[float, ...],
+        shaped: list[tuple[Tensor, ...]],
+        *,
+        moves: bool,
+    ) -> list[ParamStep]:
+        """Write the structs of a batch.
+
+        Args:
+            rule: how its parameters move.
+            steps: its parameters.
+            arguments: the struct of the batch.
+            shaped: for each parameter the gradient, itself, and the other tensors of its struct.
+            moves: whether C moves theta.
+
+        Returns:
+            The parameters that C does not take.
+        """
+        index, count, others = len(self._accepted), 0, []
+        absent = (0,) * (ROW - 2 - len(shaped[0]))
+        for each, tensors in zip(steps, shaped, strict=True):
+            pointers = _pointers(tensors)
             if pointers is None:
                 others.append(each)
-                remaining.append(each)
                 continue
-            size = p.numel()
+            size = each.p.numel()
             count += size
-            rates = pointers.pop() if elements else 0
-            self._rows += (size, index, *pointers, *absent, rates)
-            if not descends:
-                remaining.append(each)
-                continue
-            self._descending.append(p)
-            if "step" in state:
-                self._counts.append(state["step"])
+            self._rows += (size, index, *pointers, *absent)
+            if moves:
+                self._moving.append(each.p)
+                if "step" in each.state:
+                    self._counts.append(each.state["step"])
         if len(others) < len(steps):
             self._arguments += arguments
             self._accepted.append((rule, count, steps[0].alpha))
         if others:
             self.others.append((rule, others))
-        if remaining:
-            self.remaining.append((rule, remaining))
+        return others
+
+    def _make(self, which: int) -> "Call":
+        """Make a pass that gives sums, and add them to the products."""
+        call = Call(self._rows, self._arguments, len(self._accepted))
+        sums = call.make(which)
+        for i, (rule, count, _) in enumerate(self._accepted):
+            if (products := rule.products) is not None:
+                own = sums[3 * i : 3 * i + (3 if products.norms else 1)]
+                products.add(count, *rule.scaled(own))
+        if self._counts:
+            torch._foreach_add_(self._counts, ONE, alpha=1)  # a number is slower (torch 2.13)
+        return call
 
 
-class NativeAverageStep:
+class NativeAverageStep(NativeStep):
     """The same for the iterate `Average`: `accumulate` makes the whole step."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.others: Batches = []
-        self._accepted: list[tuple[UpdateRule, int]] = []
-        self._rows: list[int] = []
-        self._arguments: list[float] = []
-        self._moved: list[Tensor] = []
-        self._counts: list[Tensor] = []
-        if not usable():
-            self.others = batches
-        else:
-            for rule, steps in batches:
-                self._accept(rule, steps)
-        self.remaining = self.others
 
     def accumulate(self) -> None:
         """Add up inner products, and move theta and all states."""
-        if not self._accepted:
-            return
-        sums = Call(self._rows, self._arguments, len(self._accepted)).make(AVERAGE)
-        for i, (rule, count) in enumerate(self._accepted):
-            if rule.products is not None:
-                rule.products.add(count, *rule.scaled(sums[3 * i : 3 * i + 3]))
-        if self._counts:
-            torch._foreach_add_(self._counts, ONE, alpha=1)
-        torch.autograd.graph.increment_version(self._moved)
+        if self._accepted:
+            self._make(AVERAGE)
+            torch.autograd.graph.increment_version(self._moving)
 
     def descend(self) -> None:
         """Do nothing: `accumulate` has moved theta."""
 
     def _accept(self, rule: UpdateRule, steps: list[ParamStep]) -> None:
-        arguments = _average_args(rule, steps[0])
-        count, others = 0, []
-        index = len(self._accepted)
-        for each in steps if arguments is not None else ():
-            p, grad, _, memory, _, state = each
-            pointers = _pointers((grad, p, memory[0], state.get("exp_avg_sq", p), state["z"]))
-            if pointers is None:
-                others.append(each)
-                continue
-            size = p.numel()
-            count += size
-            self._rows += (size, index, *pointers)
-            self._moved.append(p)
-            if "step" in state:
-                self._counts.append(state["step"])
-        if arguments is None:
-            others = steps
-        if len(others) < len(steps) and arguments is not None:
-            self._arguments += arguments
-            self._accepted.append((rule, count))
+        arguments, others = _average_args(rule, steps[0]), steps
+        if arguments is not None:
+            shaped: list[tuple[Tensor, ...]] = [
+                (s.grad, s.p, s.memory[0], s.state.get("exp_avg_sq", s.p), s.state["z"])
+                for s in steps
+            ]
+            others = self._take(rule, steps, arguments, shaped, moves=True)
+        else:
+            self.others.append((rule, steps))
         if others:
-            self.others.append((rule, others))
+            self.remaining.append((rule, others))
 
 
 def usable() -> bool:

@@ -71,3 +71,6 @@ class ParamStep(NamedTuple):
 
 Batches = list[tuple[UpdateRule, list[ParamStep]]]
 """The parameters of a step, those that move alike together."""
+
+KEPT = frozenset({"direction", "direction_trace", "gradient"})
+"""The states that the engine makes: zeros shaped like the parameter."""

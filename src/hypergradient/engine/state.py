@@ -29,6 +29,7 @@ from hypergradient.engine.options import (
     check_params,
     made_for,
 )
+from hypergradient.engine.param_step import KEPT
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.tensors import as_real
 from hypergradient.engine.types import Group, State
@@ -55,9 +56,6 @@ NUMBERS = {name: SHARED[name] for name in ("hypergrad_lr", "weight_decay")} | {"
 
 ONE_RATE = ("global", "group", "member")
 """The granularities of which a group keeps the rate, or the rates of its members."""
-
-KEPT = frozenset({"direction", "direction_trace", "gradient"})
-"""The states that the engine makes: zeros shaped like the parameter."""
 
 
 class StatefulOptimizer(Optimizer):

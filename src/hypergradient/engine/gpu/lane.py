@@ -6,7 +6,7 @@ know; for other rates it adds its sums to the engine's `InnerProducts`.
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,7 +21,7 @@ from hypergradient.engine.gpu.average import AverageKernels
 from hypergradient.engine.gpu.recipes import AverageRecipe, Operands, RateStep, Recipe
 from hypergradient.engine.gpu.repeat import Repeat
 from hypergradient.engine.gpu.step import StepKernels
-from hypergradient.engine.inner_products import InnerProducts
+from hypergradient.engine.inner_products import InnerProducts, Products, shared_rates
 from hypergradient.engine.iterates import Average, AverageNumbers, LastIterate
 from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.param_step import ParamStep
@@ -31,7 +31,8 @@ from hypergradient.engine.types import Group, Number
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-Products = dict[Hashable, InnerProducts]
+    from hypergradient.engine.state import StatefulOptimizer
+
 KNOWN = (additive, multiplicative)
 """The rules that the kernels know."""
 
@@ -64,11 +65,20 @@ class DeviceStep:
     Args:
         optimizer: whose step it is.
         device: where it takes parameters.
-        average: whether the iterate is an `Average`, with a trace.
+        products: those of the rates that the engine moves, to be added to.
+        alone: whether all parameters are in this process. If not the engine moves all rates.
     """
 
-    def __init__(self, optimizer: "Optimizer", device: torch.device, *, average: bool) -> None:
-        self._device, self._average = device, average
+    def __init__(
+        self,
+        optimizer: "StatefulOptimizer",
+        device: torch.device,
+        products: Products,
+        *,
+        alone: bool,
+    ) -> None:
+        self._device, self._products, self._alone = device, products, alone
+        self._average = average = type(optimizer.iterate) is Average
         self._groups = optimizer.param_groups
         kept = OF_OPTIMIZERS.setdefault(optimizer, {})
         if device not in kept:
@@ -82,15 +92,15 @@ class DeviceStep:
         self._scalars: list[Tensor] = []  # rows for `AverageKernels.descend`
 
     @classmethod
-    def of(cls, optimizer: "Optimizer", iterate: LastIterate) -> "DeviceStep | None":
+    def of(
+        cls, optimizer: "StatefulOptimizer", products: Products, *, alone: bool
+    ) -> "DeviceStep | None":
         """Return the part of a step for kernels; None if no kernel can be of use."""
-        average = type(iterate) is Average
-        if not average and type(iterate) is not LastIterate:
-            return None
         for group in optimizer.param_groups:
-            first = group["params"][0] if group["params"] else None
-            if first is not None and devices.usable(first.device):
-                return cls(optimizer, first.device, average=average)
+            for first in group["params"][:1]:
+                if devices.usable(first.device):
+                    known = type(optimizer.iterate) in (LastIterate, Average)
+                    return cls(optimizer, first.device, products, alone=alone) if known else None
         return None
 
     def take(
@@ -150,17 +160,8 @@ class DeviceStep:
         known = self._known_recipes.setdefault(recipe, recipe)
         return known, RULES[group["rule"]].form == "logarithmic"
 
-    def accumulate(
-        self,
-        products: Products,
-        shared_rates: Callable[[Group], Iterable[tuple[Hashable, Tensor]]] | None,
-    ) -> None:
-        """Add up inner products, and advance the states; on an average, move theta too.
-
-        Args:
-            products: those of the rates that the engine moves, to be added to.
-            shared_rates: gives the rates of a group and their keys; None if the engine moves all.
-        """
+    def accumulate(self) -> None:
+        """Add up inner products, and advance the states; on an average, move theta too."""
         if not self._params:
             return
         kernels = self._kernels
@@ -169,11 +170,11 @@ class DeviceStep:
             kernels.descend(torch.stack(self._scalars).view(-1, 4))
             moved = set()
         else:
-            self._rates = [] if shared_rates is None else [*self._moving(products, shared_rates)]
+            self._rates = [*self._moving()] if self._alone else []
             kernels.load(self._params, self._rates)
             kernels.visit()
             moved = {rate.pool for rate in self._rates}
-        self._add(products, moved)
+        self._add(moved)
 
     def descend(self) -> None:
         """Move the rates that are for a kernel, and theta by them."""
@@ -185,7 +186,12 @@ class DeviceStep:
     def repeat(self) -> bool:
         """Make the step as the last one was made, if nothing but gradients has changed."""
         last, self._kept.last = self._kept.last, None
-        if last is None or devices.capturing(self._device) or not last.make(self._optimizer):
+        if (
+            not self._alone
+            or last is None
+            or devices.capturing(self._device)
+            or not last.make(self._optimizer)
+        ):
             return False
         self._kept.last = last
         return True
@@ -199,7 +205,7 @@ class DeviceStep:
         if whole and not devices.capturing(self._device):
             self._kept.last = Repeat(self._optimizer, kernels, self._params, self._rates)
 
-    def _add(self, products: Products, moved: set[Hashable]) -> None:
+    def _add(self, moved: set[Hashable]) -> None:
         """Add the sums of the pools whose rates the engine moves."""
         left = {name: pool for name, pool in self._pools.items() if pool.key is not None}
         if not left.keys() - moved:
@@ -211,23 +217,19 @@ class DeviceStep:
             if name in left and name not in moved:
                 gu, gg, uu, _ = row.unbind()
                 key, scale = left[name]
-                own = products.setdefault(key, InnerProducts(norms=norms))
+                own = self._products.setdefault(key, InnerProducts(norms=norms))
                 scaled = gu if scale is None else gu * scale
                 own.add(count, *((scaled, gg, uu) if own.norms else (scaled,)))
 
-    def _moving(
-        self,
-        products: Products,
-        shared_rates: Callable[[Group], Iterable[tuple[Hashable, Tensor]]],
-    ) -> Iterator[RateStep]:
+    def _moving(self) -> Iterator[RateStep]:
         """Yield the rates that a kernel can move: all that share a pool, by known rules."""
         of_pool: dict[Hashable, list[tuple[Tensor, Recipe | None]]] = {}
         for group in self._groups:
             recipe = _rate_recipe(group)
-            for key, alpha in shared_rates(group):
+            for key, alpha in shared_rates(self._optimizer, group):
                 of_pool.setdefault(key, []).append((alpha, recipe))
         for key, rates in of_pool.items():
-            if key in self._pools and key not in products:
+            if key in self._pools and key not in self._products:
                 known = [RateStep(alpha, key, recipe) for alpha, recipe in rates if recipe]
                 if len(known) == len(rates):
                     yield from known

@@ -4,8 +4,9 @@ import math
 from dataclasses import replace
 
 from hypergradient import Untuned
+from hypergradient.engine.inner_products import Products
 from hypergradient.engine.iterates import Average
-from hypergradient.engine.optimizer import Products
+from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.rules import RULES, Relative
 
 
@@ -61,10 +62,10 @@ class ShortMean(Untuned):
 class ByLength(Untuned):
     """The last steps by their length, and not by their direction."""
 
-    def _apply_rules(self, products: Products) -> None:
+    def _move_rates(self, products: Products, ranks: Ranks | None) -> None:
         rate = self.param_groups[0]["lr"]
         before = rate.clone()
-        super()._apply_rules(products)
+        super()._move_rates(products, ranks)
         for state in self.state.values():
             state["direction_trace"].mul_(before / rate)
 
