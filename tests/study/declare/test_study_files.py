@@ -122,6 +122,7 @@ CHANGES = {
     "valid_examples": 7,
     "decay_epochs": 7,
     "until": {"minibatch_loss": 0.5, "max_steps": 7},
+    "steps": 7,
     "whole_train_loss": True,
     "threads": 2,
     "results_version": RESULTS_VERSION + 1,

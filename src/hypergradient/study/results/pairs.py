@@ -23,7 +23,7 @@ ADAPTIVE: Final = "adaptive"
 """What figures call the schedule of a method that adapts its rate in any other way."""
 
 SCHEDULES: Final = (
-    *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine"),
+    *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine", "warmup-cosine"),
     *(ADAPTIVE, HYPERGRADIENT),
 )
 """The order in which schedules are shown."""

@@ -37,6 +37,8 @@ STATUS_SCHEMA = {
     },
     "constant_loss": pl.Float64,
     "wall_seconds": pl.Float64,
+    "step_seconds": pl.Float64,
+    "state_bytes": pl.Float64,
     "init_hash": pl.String,
     "torch": pl.String,
     "python": pl.String,

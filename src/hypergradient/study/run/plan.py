@@ -80,12 +80,9 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
         session.make_step()
         steps += 1
     step_seconds = (time.perf_counter() - began) / steps / len(together)
-    few = session.valid_x[:PROBE_EXAMPLES], session.valid_y[:PROBE_EXAMPLES]
     began = time.perf_counter()
-    session.evaluate_runs(*few)
-    valid_seconds = (time.perf_counter() - began) / len(together)
-    evaluated = len(session.valid_y) + run.whole_train_loss * len(session.train_y)
-    valid_seconds *= evaluated / len(few[1])
+    share = session.evaluate_part(PROBE_EXAMPLES)
+    valid_seconds = (time.perf_counter() - began) / len(together) / share
     epochs = -(-session.total_steps // session.steps_per_epoch)
     run_seconds = session.total_steps * step_seconds + (epochs + 1) * valid_seconds
     return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from hypergradient.study.import_by_name import import_object, is_reference, sour
 from hypergradient.study.tasks.data.load import load_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     from torch import Generator, Tensor, nn
 
     from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
 
 CROSS_ENTROPY, SQUARES = "cross-entropy", "mean squared error"
 
@@ -36,7 +39,12 @@ class Task:
         stacked: Whether runs that share their batches are trained together as an ensemble, which
             pays for small models (see ``train.ensemble``). The model must then consist of linear
             layers and activations.
-        loss: A name in ``LOSSES`` of ``tasks.losses``.
+        loss: A name in ``LOSSES`` of ``tasks.losses``, or a function of (outputs, targets) that
+            returns a minibatch's mean loss.
+        training_step: A function of (model, batch) that returns the batch's mean loss. It takes the
+            place of ``loss`` where a batch is not a pair, or a model is called in its own way.
+        metrics: Functions, by name, that are averaged over the validation set: of (outputs,
+            targets), or of (model, batch) where there is a ``training_step``.
 
     Raises:
         ValueError: It is stacked, and its loss is not the cross-entropy.
@@ -47,14 +55,21 @@ class Task:
     arguments: tuple[int, ...] = ()
     augmentation: str | Callable[[Tensor, Generator], Tensor] | None = None
     stacked: bool = False
-    loss: str = CROSS_ENTROPY
+    loss: str | Callable[[Tensor, Tensor], Tensor] = CROSS_ENTROPY
+    training_step: Callable[[nn.Module, Any], Tensor] | None = None
+    metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a loss that an ensemble cannot have."""
-        if self.stacked and self.loss != CROSS_ENTROPY:
+        if self.stacked and not (self.loss == CROSS_ENTROPY and self.is_plain):
             raise ValueError(f"stacked=True needs the {CROSS_ENTROPY}, not the {self.loss}")
 
-    def load(self, folder: Path | None = None) -> Data:
+    @property
+    def is_plain(self) -> bool:
+        """Whether the loss is a built-in one, and there is no step or metric of a person's own."""
+        return isinstance(self.loss, str) and self.training_step is None and not self.metrics
+
+    def load(self, folder: Path | None = None) -> Data | Batches:
         """Return the data. The data set that was loaded last stays in memory."""
         return load_data(self.dataset, folder)
 
@@ -117,14 +132,38 @@ def mnist_100() -> Task:
     return TASKS["mnist-mlp-100"]
 
 
+IN_PROCESS: dict[str, Task] = {}
+"""Tasks of objects that live in this process only, such as those of a notebook, by name."""
+
+
 def find_task(name: str) -> Task:
-    """Return a task by its name, or from the function that ``path/to/file.py:function`` names.
+    """Return a task by its name, or a person's own.
+
+    A person's own is a file that says what its task is (``path/to/file.py``, see ``tasks.own``), or
+    a function that returns a ``Task`` (``path/to/file.py:function``).
 
     Raises:
         ValueError: There is none, or what there is does not return a ``Task``.
     """
+    if name in IN_PROCESS:
+        return IN_PROCESS[name]
     if not is_reference(name):
         return TASKS[name]
+    if name.endswith(".py"):
+        return task_of_module(import_object(name), name)
+    return task_of_function(name)
+
+
+@cache
+def task_of_module(module: ModuleType, name: str) -> Task:
+    """Return the task that a file says; there is one of each, so that its data are loaded once."""
+    from hypergradient.study.tasks.own import read_task  # noqa: PLC0415  (it imports torch, 2 s)
+
+    return read_task(vars(module), name)
+
+
+def task_of_function(name: str) -> Task:
+    """Return the task that a person's function makes."""
     make = import_object(name)
     try:
         task = make()
@@ -139,6 +178,13 @@ def task_identity(name: str) -> dict[str, Any]:
     """Return what determines a task's results, ready for JSON. It is a part of a run's id."""
     if is_reference(name):
         return {"source": source_hash(name)}
+    if name in IN_PROCESS:
+        return {"in process": name}
     own = asdict(TASKS[name])
-    later = {"stacked": False, "loss": CROSS_ENTROPY}  # fields that tasks did not have at first
+    later = {  # fields that tasks did not have at first
+        "stacked": False,
+        "loss": CROSS_ENTROPY,
+        "training_step": None,
+        "metrics": {},
+    }
     return {key: value for key, value in own.items() if key not in later or value != later[key]}
