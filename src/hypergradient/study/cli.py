@@ -37,6 +37,8 @@ def stop_for_extra(missing: ModuleNotFoundError) -> NoReturn:
 
 try:
     import typer
+
+    from hypergradient.study.comparison.command import compare_command
 except ModuleNotFoundError as error:
     stop_for_extra(error)
 
@@ -255,6 +257,9 @@ def clean(
             for one, files in found:
                 for folder in store.remove(one, files):
                     say(f"{folder} is a folder where a file should be: move the folder away")
+
+
+app.command("compare")(compare_command)
 
 
 @app.command()

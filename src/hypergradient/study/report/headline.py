@@ -24,6 +24,8 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
     Returns:
         A few sentences.
     """
+    if "compare" in names:
+        return statistics.verdict
     told = []
     if "heatmap" in names:
         told += convergence(statistics.cells, statistics.score)

@@ -23,6 +23,7 @@ from hypergradient.study.html import PAGE_STYLE, asset, command, environment, pl
 from hypergradient.study.report.gallery import CURVES, OF_ALL_TASKS
 from hypergradient.study.report.headline import headline
 from hypergradient.study.report.parts import Parts
+from hypergradient.study.results.compare import seconds_text
 from hypergradient.study.results.convergence import measured
 from hypergradient.study.results.pairs import scale_label, symbol
 from hypergradient.study.results.relative import WITHIN
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_SCRIPTS = ("base", "curves", "heatmap", "schedules", "page")  # in the order to run them
+_SCRIPTS = ("base", "curves", "heatmap", "schedules", "compare", "page")  # in the order to run them
 
 
 def write_report(
@@ -191,6 +192,7 @@ def _filters() -> dict[str, Callable[..., str]]:
         "symbol": symbol,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "number": _number,
+        "seconds": seconds_text,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line
 from hypergradient.study.import_by_name import import_object, is_reference, source_hash
@@ -132,8 +132,20 @@ def mnist_100() -> Task:
     return TASKS["mnist-mlp-100"]
 
 
-IN_PROCESS: dict[str, Task] = {}
-"""Tasks of objects that live in this process only, such as those of a notebook, by name."""
+class InProcess(NamedTuple):
+    """A task of objects that live in this process only, such as those of a notebook.
+
+    Attributes:
+        task: The task.
+        token: What stands for it in the ids of runs: nobody else has it, as objects can change.
+    """
+
+    task: Task
+    token: str
+
+
+IN_PROCESS: dict[str, InProcess] = {}
+"""Such tasks by name."""
 
 
 def find_task(name: str) -> Task:
@@ -146,7 +158,7 @@ def find_task(name: str) -> Task:
         ValueError: There is none, or what there is does not return a ``Task``.
     """
     if name in IN_PROCESS:
-        return IN_PROCESS[name]
+        return IN_PROCESS[name].task
     if not is_reference(name):
         return TASKS[name]
     if name.endswith(".py"):
@@ -179,7 +191,7 @@ def task_identity(name: str) -> dict[str, Any]:
     if is_reference(name):
         return {"source": source_hash(name)}
     if name in IN_PROCESS:
-        return {"in process": name}
+        return {"in process": IN_PROCESS[name].token}
     own = asdict(TASKS[name])
     later = {  # fields that tasks did not have at first
         "stacked": False,
