@@ -5,6 +5,15 @@ Copy this file, put your own model and data into it, and run
     hypergradient compare compare_own_task.py
 
 It trains AdamW from five rates, and Untuned and AdamWHD beside it, and ends with one page.
+
+The loss is the cross-entropy. For another one add a function of that name, such as
+
+    loss = torch.nn.functional.mse_loss
+
+or, where a batch is not a pair or the model is called in its own way, the whole step:
+
+    def training_step(model, batch):
+        return my_loss(model(batch["tokens"]), batch["labels"])
 """
 
 import torch
@@ -16,7 +25,7 @@ batch_size = 64
 
 
 def model() -> nn.Module:
-    """Return the network; it is made anew for each run, with the same weights for all optimizers."""
+    """Return the network. It is made anew for each run, with the same weights for all."""
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
 
 
@@ -28,15 +37,6 @@ def data() -> tuple[Tensor, Tensor]:
     """
     images, classes = load_digits(return_X_y=True)
     return torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(classes)
-
-
-# The loss is the cross-entropy. For another one, write either of
-#
-#     loss = torch.nn.functional.mse_loss
-#
-#     def training_step(model, batch):
-#         inputs, targets = batch
-#         return my_loss(model(inputs), targets)
 
 
 def errors(outputs: Tensor, targets: Tensor) -> Tensor:

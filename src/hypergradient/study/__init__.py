@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hypergradient.study.comparison.compare import Comparison, compare
     from hypergradient.study.errors import StudyError
     from hypergradient.study.tasks.data.base import Data
-    from hypergradient.study.tasks.registry import Task
+    from hypergradient.study.tasks.task import Task
 
 __all__ = ["Comparison", "Data", "StudyError", "Task", "compare"]
 
@@ -27,7 +27,7 @@ _PLACES = {
     "compare": "hypergradient.study.comparison.compare",
     "Data": "hypergradient.study.tasks.data.base",
     "StudyError": "hypergradient.study.errors",
-    "Task": "hypergradient.study.tasks.registry",
+    "Task": "hypergradient.study.tasks.task",
 }
 
 

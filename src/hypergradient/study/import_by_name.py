@@ -1,6 +1,7 @@
 """Objects that a study names by text: ``package.module:Name`` or ``path/to/file.py:name``.
 
-``path/to/file.py`` alone is the file itself, which is how a person's own task is named. A path is relative to the folder in which the command runs.
+``path/to/file.py`` alone is the file itself, which is how a person's own task is named.
+A path is relative to the folder in which the command runs.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def is_reference(name: str) -> bool:
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """Return the module or file of a reference, and the name in it: "" where it is all of a file."""
+    """Return the module or file of a reference, and the name in it: "" is all of a file."""
     place, colon, name = reference.rpartition(":")
     return (place, name) if colon else (reference, "")
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,9 +57,11 @@ def compare_command(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Folder for the results. By default results/compare-FILE.", show_default=False
+            help="Folder for the results. By default results/compare-FILE.",
+            metavar="PATH",
+            show_default=False,
         ),
     ] = None,
     workers: Annotated[

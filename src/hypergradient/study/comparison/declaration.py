@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from hypergradient.study.errors import OWN_CODE_RAISES
+from hypergradient.study.import_by_name import is_reference
 from hypergradient.study.methods.modes import has_modes
-from hypergradient.study.methods.registry import find_method
+from hypergradient.study.methods.registry import METHODS, find_method
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +64,13 @@ def contender(text: str, rates: Sequence[float]) -> Contender:
     name, at, given = text.rpartition("@")
     if not at or not all(map(_is_number, given.split(","))):
         name, given = text, ""
-    method = find_method(name)
+    try:
+        method = find_method(name)
+    except ValueError as error:
+        close = [] if is_reference(name) else get_close_matches(name, METHODS, n=1)
+        if close:
+            raise ValueError(f"no optimizer {name!r}; did you mean {close[0]}?") from error
+        raise
     own = tuple(map(float, given.split(","))) if given else None
     adaptive, averages = _nature(method)
     if own is None and not adaptive:

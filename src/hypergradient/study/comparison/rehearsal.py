@@ -10,7 +10,7 @@ import torch
 from hypergradient.study.errors import OWN_CODE_RAISES, StudyError, as_one_line
 from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.losses import LOSSES
-from hypergradient.study.tasks.registry import CROSS_ENTROPY
+from hypergradient.study.tasks.task import CROSS_ENTROPY
 from hypergradient.study.train.own import moved
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hypergradient.study.tasks.data.batches import Batches
-    from hypergradient.study.tasks.registry import Task
+    from hypergradient.study.tasks.task import Task
 
 
 def rehearse(task: Task, name: str, batch_size: int) -> None:
@@ -35,6 +35,7 @@ def rehearse(task: Task, name: str, batch_size: int) -> None:
     """
     data = task.load()
     batch = first_batch(data, batch_size, name)
+    left = len(data.train_x) % batch_size if isinstance(data, Data) else 0
     model = attempt(f"{name}: model()", lambda: task.model(0))
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):
@@ -43,14 +44,29 @@ def rehearse(task: Task, name: str, batch_size: int) -> None:
         attempt(f"{name}: the loss's backward()", loss.backward)
         if all(p.grad is None for p in model.parameters()):
             raise StudyError(f"{name}: the loss depends on no parameter of the model")
-        for key, metric in task.metrics.items():
-            arguments = (model, batch) if task.training_step else (outputs, batch[1])
-            with torch.no_grad():
-                attempt(
-                    f"{name}: metrics[{key!r}]",
-                    lambda metric=metric, given=moved(arguments, device): float(metric(*given)),
-                    "; a metric returns one number",
-                )
+        if left and isinstance(data, Data):
+            last = data.train_x[-left:], data.train_y[-left:]
+            hint = f" for the last batch of an epoch, which has {left} examples of {batch_size}"
+            attempt(
+                f"{name}: the loss",
+                lambda: loss_of(
+                    task, name, model, moved(tuple(map(torch.as_tensor, last)), device)
+                ),
+                f"{hint}: choose another batch_size",
+            )
+        given = (model, batch) if task.training_step else (outputs, batch[1])
+        for key in task.metrics:
+            check_metric(task, key, moved(given, device), name)
+
+
+def check_metric(task: Task, key: str, given: tuple[Any, Any], name: str) -> None:
+    """Raise a ``StudyError`` if a metric of a person's own raises, or returns no number."""
+    with torch.no_grad():
+        attempt(
+            f"{name}: metrics[{key!r}]",
+            lambda: float(task.metrics[key](*given)),
+            "; a metric returns one number",
+        )
 
 
 def first_batch(data: Data | Batches, batch_size: int, name: str) -> Any:
@@ -109,8 +125,8 @@ def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
     """Return what a person's function returns; what it raises becomes a ``StudyError``."""
     try:
         return function()
-    except StudyError:
-        raise
+    except StudyError as error:
+        raise StudyError(f"{error}{hint}") from error
     except OWN_CODE_RAISES as error:
         raise StudyError(f"{what} raises {as_one_line(error)}{hint}") from error
 

@@ -94,7 +94,9 @@ class Study(Frozen):
             raise ValueError(f"{', '.join(unknown)} is not known; choose from {known}")
         return figures
 
-    @field_validator("epochs", "batch_size", "train_examples", "valid_examples", "decay_epochs", "steps")
+    @field_validator(
+        "epochs", "batch_size", "train_examples", "valid_examples", "decay_epochs", "steps"
+    )
     @classmethod
     def covers_all_tasks(cls, counts: object, parts: ValidationInfo) -> object:
         """Check that no task is left out of what is declared for each."""

@@ -1,4 +1,4 @@
-"""Optimizers beside a tuned rival: final values by rate, curves and rates. Functions here only draw."""
+"""Optimizers beside a tuned rival: final values by rate, curves and rates. It only draws."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hypergradient.study.results.statistics import Statistics
 
 COLOURS: Final = (ADAPTIVE, "#5b3fa0", "#1f8a70", "#c4581b", "#a0508f", "#8f7300")
-"""The colours of contenders, in the order of the study; the rival is drawn as constant rates are."""
+"""The colours of contenders, in the order of the study. The rival is grey."""
 
 AXES: Final = {"epoch": "Epoch", "step": "Step", "seconds": "Seconds"}
 
@@ -75,10 +75,11 @@ def draw_compare(statistics: Statistics, metric: str = "valid_loss", x: str = "e
             for axes in line[1:]:
                 axes.set_xlabel(AXES[x])
             finals = ends.filter(task=task)["mean"].drop_nulls()
-            top = curves.filter(task=task, epoch=0)[metric].max()
+            start = curves.filter(task=task, epoch=0)[metric].drop_nulls().to_list()
             if metric in LOSS_LABELS and (finals > 0).all() and finals.len():
-                shown = [*finals, *curves.filter(task=task)[metric]]
-                limit = [v for v in shown if v is not None and (top is None or v <= 2 * top)]
+                shown = [*finals, *curves.filter(task=task)[metric].drop_nulls()]
+                top = 2 * max(start, default=max(shown))
+                limit = [value for value in shown if value <= top]
                 log_scale(line[0], limit)
                 log_scale(line[1], limit)
             log_scale(line[2], best["lr_mean"].drop_nulls())
@@ -109,9 +110,7 @@ def _ends(axes: Axes, ends: pl.DataFrame, colours: dict[str, str]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _curves(
-    axes: Axes, curves: pl.DataFrame, colours: dict[str, str], column: str, x: str
-) -> None:
+def _curves(axes: Axes, curves: pl.DataFrame, colours: dict[str, str], column: str, x: str) -> None:
     """Draw the best setting of each method, and the others faintly."""
     for part in curves.partition_by("method", "schedule", "setting", maintain_order=True):
         row = part.row(0, named=True)

@@ -140,6 +140,7 @@ def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame
 OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
 """The figures that show all tasks at once: they do not follow the page's choice of a task."""
 
+
 def _compare(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
     for metric in statistics.metrics:
         figure = compare.draw_compare(statistics, metric)

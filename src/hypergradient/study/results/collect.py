@@ -18,7 +18,6 @@ from hypergradient.study.results.schema import (
     SETTINGS_SCHEMA,
     STATUS_SCHEMA,
 )
-
 from hypergradient.study.train.records import METRIC_PREFIX
 
 if TYPE_CHECKING:
@@ -46,8 +45,9 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     the last epoch or divergence, and ``censored`` is then true. In other studies all four are
     null. ``step_seconds`` is what a step took, without evaluation, and ``state_bytes`` what the
     optimizer keeps for each parameter, of runs that are trained one by one. ``epochs`` has a column
-    for each metric of a person's own task, its name after ``metric_``. ``constant_loss`` is the training loss of the best outputs that do not depend on the
-    inputs; it is null in runs of earlier versions.
+    for each metric of a person's own task, its name after ``metric_``. ``constant_loss`` is the
+    training loss of the best outputs that do not depend on the inputs; it is null in runs of
+    earlier versions, and where the loss is a person's own.
     """
     begun = store.begun()
     finished = [

@@ -145,7 +145,9 @@ def _beside(best: Row, tried: Sequence[Row]) -> list[tuple[float, float | None]]
         return []
     ordered = sorted((e for e in tried if e["lr"] is not None), key=lambda e: float(e["lr"]))
     pairs = [*pairwise(ordered)]
-    others = [b if a["lr"] == best["lr"] else a for a, b in pairs if best["lr"] in (a["lr"], b["lr"])]
+    others = [
+        b if a["lr"] == best["lr"] else a for a, b in pairs if best["lr"] in (a["lr"], b["lr"])
+    ]
     return [
         (
             max(other["lr"], best["lr"]) / min(other["lr"], best["lr"]),
@@ -197,35 +199,43 @@ def sentences(rows: Sequence[Row]) -> list[str]:
             continue
         verdicts = [_ended(row, rival) for row in others]
         told += [start + verdict for verdict in verdicts[:1]]
-        told += [*_rates_off(rival), *verdicts[1:], *_warnings(rival, others), *_costs(rival, others)]
+        told += [
+            *_rates_off(rival),
+            *verdicts[1:],
+            *_warnings(rival, others),
+            *_costs(rival, others),
+        ]
     return told
 
 
 def _ended(row: Row, rival: Row) -> str:
     name, count = _named(row), len(rival["rates"])
-    best = f"the best of {count} {rival['name']} rates ({_number(rival['lr'])})"
-    if count < 2:  # noqa: PLR2004
-        best = f"{rival['name']} at the rate {_number(rival['lr'])}"
+    best = f"{rival['name']} at the rate {_number(rival['lr'])}"
+    if count > 1:
+        best = f"the best of {count} {rival['name']} rates, {_number(rival['lr'])}"
     if row["valid_loss"] is None:
         return f"{name} {_why_lost(row)}, while {best} {_how_rival_ended(rival)}."
     if rival["valid_loss"] is None:
-        return f"{name} ended at the validation loss {_number(row['valid_loss'])}; {best} {_why_lost(rival)}."
+        own = f"{name} ended at the validation loss {_number(row['valid_loss'])}"
+        return f"{own}, while {rival['name']} {_why_lost(rival)} at each of {count} rates."
     if row["ratio"] is None:
         return (
             f"{name} ended at the validation loss {_number(row['valid_loss'])}, {best} at "
             f"{_number(rival['valid_loss'])}."
         )
-    seeds = row["runs"]
-    sure = f" (95% interval {_times(row['low'])} to {_times(row['high'])}, {seeds} seeds)"
-    unsure = " (one seed, so this may be chance)" if seeds == 1 else ""
-    return (
-        f"{name} ended at {_times(row['ratio'])} times the validation loss of {best}"
-        f"{sure if row['low'] is not None else unsure}."
-    )
+    sure = " (one seed, so this may be chance)"
+    if row["low"] is not None:
+        seeds = f"{row['runs']} seeds"
+        sure = f" (95% interval {_times(row['low'])} to {_times(row['high'])}, {seeds})"
+    return f"{name} ended at {_times(row['ratio'])} times the validation loss of {best}{sure}."
 
 
 def _named(row: Row) -> str:
-    return f"{row['name']} at its best of {row['tried']} rates" if len(row["rates"]) > 1 else row["name"]
+    return (
+        f"{row['name']} at its best of {row['tried']} rates"
+        if len(row["rates"]) > 1
+        else row["name"]
+    )
 
 
 def _why_lost(row: Row) -> str:
@@ -244,11 +254,13 @@ def _rates_off(rival: Row) -> list[str]:
     """Say what a wrong rate would have cost: the rates beside the best one."""
     if not rival["beside"] or not rival["positive"]:
         return []
-    far = [f"{factor:.2g}" for factor, _ in rival["beside"]]
-    off = " or ".join(dict.fromkeys(far))
+    factors = [factor for factor, _ in rival["beside"]]
+    off = " or ".join(dict.fromkeys(f"{factor:.2g}" for factor in factors))
+    if all(2.9 <= factor <= 3.4 for factor in factors):  # noqa: PLR2004  (1, 3, 10, ...)
+        off = "three"
     ratios = sorted(ratio for _, ratio in rival["beside"] if ratio is not None)
     ends = list(dict.fromkeys(map(_times, ratios)))
-    parts = [f"ended at {' to '.join([ends[0], *ends[1:][-1:]])} times that"] if ends else []
+    parts = [f"ended at {' and '.join(ends)} times the best one’s"] if ends else []
     if len(ratios) < len(rival["beside"]):
         parts.append("diverged" if not parts else "or diverged")
     return [f"{rival['name']} at a rate {off} times off {' '.join(parts)}."]
@@ -273,13 +285,13 @@ def _costs(rival: Row, others: Sequence[Row]) -> list[str]:
         return []
     parts = [
         f"{row['name']} {_times(row['seconds'] / rival['seconds'])} times that and "
-        f"{row['bytes']:.3g} bytes"
+        f"{row['bytes']:.0f} bytes"
         for row in others
         if row["seconds"] and row["bytes"] is not None
     ]
     of_rival = (
         f"A step of {rival['name']} takes {seconds_text(rival['seconds'])}, and its state "
-        f"{rival['bytes']:.3g} bytes a parameter"
+        f"{rival['bytes']:.0f} bytes a parameter"
     )
     return [f"{'; '.join([of_rival, *parts])}."]
 

@@ -1,4 +1,4 @@
-"""What the figure "compare" draws: every metric over the training, and at its end. Only computed."""
+"""What the figure "compare" draws: every metric over the training, and at its end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ ACCURACIES: Final = {
 
 
 def metrics_of(epochs: pl.DataFrame) -> dict[str, str]:
-    """Return the metrics that there are, and what they are called: losses, accuracies, one's own."""
+    """Return the metrics that there are, and their labels: losses, accuracies, a person's own."""
     own = {
         name: name.removeprefix(METRIC_PREFIX)
         for name in epochs.columns
         if name.startswith(METRIC_PREFIX)
     }
     named = {"valid_loss": LOSS_LABELS["valid_loss"]} | LOSS_LABELS | ACCURACIES | own
-    return {name: label for name, label in named.items() if epochs[name].count() > 0}
+    trained = epochs.filter(pl.col("epoch") > 0)
+    return {name: label for name, label in named.items() if trained[name].count() > 0}
 
 
 def over_training(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
@@ -58,7 +59,10 @@ def over_training(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
         pl.col("step").max(), pl.col("seconds", "lr_mean").mean(), **means
     )
     best = pl.DataFrame(
-        [{key: row[key] for key in ("task", "method", "schedule", "setting")} for row in contest(runs)]
+        [
+            {key: row[key] for key in ("task", "method", "schedule", "setting")}
+            for row in contest(runs)
+        ]
     )
     keys = best.columns
     return curves.join(best.with_columns(is_best=True), on=keys, how="left", maintain_order="left")
@@ -100,7 +104,11 @@ def _ends(joined: pl.DataFrame, name: str) -> pl.DataFrame:
         diverged=(pl.col("status") == "diverged").sum(),
     )
     half = pl.when(pl.col("diverged") == 0).then(half_width(table["finite"], table["spread"]))
-    ends = {"mean": pl.col("centre"), "low": pl.col("centre") - half, "high": pl.col("centre") + half}
+    ends = {
+        "mean": pl.col("centre"),
+        "low": pl.col("centre") - half,
+        "high": pl.col("centre") + half,
+    }
     return table.select(
         *ENTRY,
         pl.lit(name).alias("metric"),

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hypergradient.study.tasks.data.base import SEED, Data, DataError, split
 from hypergradient.study.tasks.data.batches import Batches, Source, length_of, split_source
-from hypergradient.study.tasks.registry import CROSS_ENTROPY, Task
+from hypergradient.study.tasks.task import CROSS_ENTROPY, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +70,8 @@ def read_task(names: Mapping[str, Any], place: str) -> Task:
     if metrics is None:
         metrics = {}
     if not isinstance(metrics, Mapping):
-        raise ValueError(  # noqa: TRY004  (what is wrong is a person's file, as above)
-            f"{place}: metrics is {type(metrics).__name__}: write "
-            "`metrics = {'accuracy': function}`"
-        )
+        kind = type(metrics).__name__
+        raise wrong(place, f"metrics is {kind}: write `metrics = {{'accuracy': function}}`")
     for name, metric in metrics.items():
         arguments = "model, batch" if step is not None else "outputs, targets"
         check_function(place, f"metrics[{name!r}]", metric, arguments)
@@ -88,13 +86,18 @@ def read_task(names: Mapping[str, Any], place: str) -> Task:
     )
 
 
+def wrong(place: str, text: str) -> ValueError:
+    """Return the error that says what is wrong with a person's file."""
+    return ValueError(f"{place}: {text}")
+
+
 def check_function(place: str, name: str, given: Any, arguments: str) -> None:
     """Raise a ``ValueError`` if something is given that is no function of those arguments."""
     if given is None:
         return
     example = f"{name.partition('[')[0]} is a function of ({arguments})"
     if not callable(given):
-        raise ValueError(f"{place}: {name} is {type(given).__name__}: {example}")
+        raise wrong(place, f"{name} is {type(given).__name__}: {example}")
     try:
         inspect.signature(given).bind(*filter(None, arguments.split(", ")))
     except TypeError as error:

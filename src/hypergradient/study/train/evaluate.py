@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.losses import LOSSES, constant_baseline_loss, count_correct
-from hypergradient.study.tasks.registry import CROSS_ENTROPY, find_task
+from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.tasks.task import CROSS_ENTROPY
 
 if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run

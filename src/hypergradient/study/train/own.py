@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hypergradient.study.tasks.data.batches import Batches
 from hypergradient.study.tasks.losses import count_correct
-from hypergradient.study.tasks.registry import CROSS_ENTROPY
+from hypergradient.study.tasks.task import CROSS_ENTROPY
 from hypergradient.study.train.evaluate import VALIDATION_CHUNK, VALIDATION_NUMBERS
 from hypergradient.study.train.metrics import MetricBuffer
 from hypergradient.study.train.training import Training
@@ -116,7 +116,7 @@ class OwnTraining(Training):
         return self.loss(outputs, targets), outputs
 
     def on_first_batch(self) -> tuple[float, float]:
-        """Return the loss and accuracy before training: of the first minibatch, or the whole set."""
+        """Return the loss and accuracy of the first minibatch, or of the whole training set."""
         most = None if self.run.whole_train_loss else 1
         return self.evaluate_batches(islice(self.train_batches(), most))
 
@@ -152,7 +152,9 @@ class OwnTraining(Training):
             yield from read(self.source, self.run.derive_seed("batches", 1))
         else:
             size = self.run.batch_size
-            yield from zip(self.train_x.split(size), self.train_y.split(size), strict=True)
+            yield from zip(
+                torch.split(self.train_x, size), torch.split(self.train_y, size), strict=True
+            )
 
     def valid_batches(self) -> Iterator[Any]:
         """Yield the batches of the validation set, which are the same in every epoch."""
@@ -161,7 +163,9 @@ class OwnTraining(Training):
         else:
             numbers = self.valid_x[0].numel()
             size = max(1, min(VALIDATION_CHUNK, VALIDATION_NUMBERS // max(1, numbers)))
-            yield from zip(self.valid_x.split(size), self.valid_y.split(size), strict=True)
+            yield from zip(
+                torch.split(self.valid_x, size), torch.split(self.valid_y, size), strict=True
+            )
 
     def see_batches(self, most: int) -> None:
         """Give the model so many minibatches of the training set, for its batch norms."""
@@ -197,7 +201,7 @@ class OwnTraining(Training):
         """Return the share of a batch that is classified correctly, NaN where it is not known."""
         if outputs is None or self.task.loss != CROSS_ENTROPY or batch[1].is_floating_point():
             return math.nan
-        return count_correct(outputs, batch[1]).item() / batch[1].numel()
+        return float(count_correct(outputs, batch[1]).item() / batch[1].numel())
 
 
 def read(loader: DataLoader[Any], seed: int) -> Iterator[Any]:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from hypergradient.study.train.session import Session
 
 
-def start_session(runs: Sequence[Run], data: Data | Batches, saved: Sequence[State] = ()) -> Session:
+def start_session(
+    runs: Sequence[Run], data: Data | Batches, saved: Sequence[State] = ()
+) -> Session:
     """Return the session that trains one of the lists of ``groups.group_runs``.
 
     Args:
@@ -32,7 +34,7 @@ def start_session(runs: Sequence[Run], data: Data | Batches, saved: Sequence[Sta
         saved: What ``Session.states`` gave of each in an earlier process, or nothing.
     """
     torch.set_num_threads(runs[0].threads)  # before the weights are drawn
-    if ensemble_spec(runs[0]) is not None:
+    if ensemble_spec(runs[0]) is not None and isinstance(data, Data):
         return Ensemble(runs, data, saved)
     (run,) = runs
     kind = Training if find_task(run.task).is_plain and isinstance(data, Data) else OwnTraining

@@ -17,7 +17,7 @@ from hypergradient.study.methods.registry import find_method
 from hypergradient.study.methods.schedules import SCHEDULES
 from hypergradient.study.methods.traits import Traits, traits_of
 from hypergradient.study.tasks.losses import LOSSES
-from hypergradient.study.tasks.registry import CROSS_ENTROPY
+from hypergradient.study.tasks.task import CROSS_ENTROPY
 from hypergradient.study.train.evaluate import evaluate, first_not_finite
 from hypergradient.study.train.groups import ONE_BY_ONE
 from hypergradient.study.train.initial import weights_hash
@@ -192,7 +192,7 @@ class Training(Session):
         )
 
     def on_first_batch(self) -> tuple[float, float]:
-        """Return the loss and accuracy before training: of the first minibatch, or the whole set."""
+        """Return the loss and accuracy of the first minibatch, or of the whole training set."""
         first = self.order if self.run.whole_train_loss else self.order[: self.run.batch_size]
         return self.evaluate(self.train_x[first], self.train_y[first])
 
