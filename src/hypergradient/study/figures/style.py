@@ -44,6 +44,9 @@ HYPERGRADIENT_LABEL: Final = "hypergradient descent"
 ADAPTIVE_LABEL: Final = "adaptive rate"
 """The label of adaptive lines, where some of them adapt in another way."""
 
+FREE_LABEL: Final = "takes no rate"
+"""The label of methods that start from no rate that a person chooses."""
+
 PAGE, COLUMN = 5.5, 3.3  # inches: the text width of ICLR and NeurIPS, one column of two
 
 ACROSS = 3  # panels beside each other

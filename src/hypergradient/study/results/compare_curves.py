@@ -9,16 +9,11 @@ import polars as pl
 from hypergradient.study.results.compare import contest, setting
 from hypergradient.study.results.intervals import SMALLEST, half_width
 from hypergradient.study.results.pairs import complete, short_method
-from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
 from hypergradient.study.train.records import METRIC_PREFIX
 
 ENTRY: Final = ("task", "method", "name", "schedule", "setting", "lr", "adaptive")
 """What identifies a line."""
-
-ACCURACIES: Final = {
-    "valid_accuracy": "Validation accuracy",
-    "train_accuracy": "Training accuracy",
-}
 
 
 def metrics_of(epochs: pl.DataFrame) -> dict[str, str]:
@@ -28,7 +23,7 @@ def metrics_of(epochs: pl.DataFrame) -> dict[str, str]:
         for name in epochs.columns
         if name.startswith(METRIC_PREFIX)
     }
-    named = {"valid_loss": LOSS_LABELS["valid_loss"]} | LOSS_LABELS | ACCURACIES | own
+    named = {"valid_loss": LOSS_LABELS["valid_loss"]} | LOSS_LABELS | ACCURACY_LABELS | own
     trained = epochs.filter(pl.col("epoch") > 0)
     return {name: label for name, label in named.items() if trained[name].count() > 0}
 

@@ -21,7 +21,7 @@ from hypergradient.study.results import (
 )
 from hypergradient.study.results.pairs import WITHOUT_PLAN, hyperparameters, lines, pair
 from hypergradient.study.results.relative import relative_sensitivity, widths
-from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ class Statistics:
     @cached_property
     def curves(self) -> pl.DataFrame:
         return curves.over_epochs(self.paired, self.epochs)
+
+    @property
+    def accuracies(self) -> list[tuple[str, str]]:
+        """The accuracies that curves have, by their column: (column, label)."""
+        trained = self.curves.filter(pl.col("epoch") > 0)
+        return [(name, label) for name, label in ACCURACY_LABELS.items() if trained[name].count()]
 
     @cached_property
     def beside(self) -> pl.DataFrame:

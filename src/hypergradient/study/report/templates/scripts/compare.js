@@ -5,9 +5,7 @@ const methodColour = (method) => {
   const place = contenders.indexOf(method);
   return css(place < 0 ? "--constant" : hues[place % hues.length]);
 };
-const xOf = (figure) => chosen(figure, "x")?.value ?? "epoch";
 const entryName = (one) => [one.name, one.setting].filter(Boolean).join(", ");
-const lower = (text) => text[0].toLowerCase() + text.slice(1);
 
 const endTraces = (ends, range) => ends.flatMap((one) => {
   const colour = methodColour(one.method);

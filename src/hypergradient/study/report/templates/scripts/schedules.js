@@ -28,7 +28,7 @@ const scheduleCurves = (figure, curves, seedCurves) => {
         line: { color: colour, width: 2.2, dash: scheduleDash(one.schedule) },
       });
     }
-    return { traces, layout: layout({ title: title("epoch"), rangemode: "tozero" }, yAxis(scale, range)) };
+    return { traces, layout: layout({ title: title("epoch"), rangemode: "tozero" }, { ...yAxis(scale, range), title: title(lower(data.names[metric])) }) };
   });
 };
 drawers.best = (figure) => scheduleCurves(figure, data.best, data.bestSeeds);
@@ -57,7 +57,7 @@ drawers.relative = (figure) => {
         marker: { size: 6, color: one.diverged.map((n) => (n ? css("--paper") : colour)), line: { color: colour, width: 1.5 } },
       });
     }
-    return { traces, layout: layout({ ...logAxis(ends), title: title("α₀ / best α₀") }, yAxis(scale, range)) };
+    return { traces, layout: layout({ ...logAxis(ends), title: title("α₀ / best α₀") }, { ...yAxis(scale, range), title: title(`best ${lower(data.names[metric])}`) }) };
   });
 };
 keys.relative = () => [
