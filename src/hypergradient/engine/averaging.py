@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -38,6 +38,34 @@ class AveragingOptimizer(HypergradientOptimizer):
         if not p.is_complex() and theta is not p:
             state["theta"] = theta.clone()
         return state
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the parameters, then the learning rate.
+
+        After `eval()` a step needs a closure: it is called with y_t in the parameters, and at the
+        end of the step they hold the average again. So whoever calls `eval()` once, and gives each
+        step a closure, can evaluate and save the model at any time.
+
+        Args:
+            closure: evaluates the model again, calls `backward()`, and returns the loss.
+
+        Returns:
+            The closure's loss; None without a closure.
+
+        Raises:
+            RuntimeError: the parameters hold the average, and there is no closure.
+        """
+        if closure is None or self.param_groups[0]["training"]:
+            return super().step(closure)
+        self.train()
+        try:
+            return super().step(closure)
+        finally:
+            self.eval()
 
     def eval(self) -> None:
         """Put the average x_t into the parameters: to evaluate, and to save the model."""
@@ -136,7 +164,7 @@ class AveragingOptimizer(HypergradientOptimizer):
         if not self.param_groups[0]["training"]:
             raise RuntimeError(
                 "step() after eval(): the parameters are the average, where no gradient belongs; "
-                "call optimizer.train() before training goes on"
+                "call optimizer.train() before training goes on, or give each step a closure"
             )
         if self._versions is not None and not torch.compiler.is_compiling():
             written = any(version_of(p) != version for p, version in self._versions.items())
@@ -148,7 +176,7 @@ class AveragingOptimizer(HypergradientOptimizer):
                     "where gradients are taken, but not the average, which eval() puts into them. "
                     "To clamp, mask or put back weights after each step, use "
                     "optimizer.project(lambda: weight.clamp_(min=0))",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
     def _after_step(self) -> None:
