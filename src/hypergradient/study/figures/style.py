@@ -242,7 +242,9 @@ def numbers(table: pl.DataFrame, *columns: str) -> list[Any]:
 
 def rate_labels(table: pl.DataFrame) -> tuple[str, str]:
     """Return what to call the lines of a table that are not adaptive, and those that are."""
-    schedules = table.filter("adaptive")["schedule"]
+    adaptive = table.filter("adaptive")
+    rated = adaptive.drop_nulls("lr") if "lr" in table.columns else adaptive
+    schedules = (rated if rated.height else adaptive)["schedule"]
     moving = HYPERGRADIENT_LABEL if (schedules == HYPERGRADIENT).all() else ADAPTIVE_LABEL
     return CONSTANT_LABEL, moving
 

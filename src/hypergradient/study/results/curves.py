@@ -33,10 +33,13 @@ def over_epochs(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
         name: pl.col(name).mean() for name in ("lr_mean", *ACCURACY_LABELS)
     }
     epochs = epochs.with_columns(pl.col("seconds").cum_sum().over("run_id"))
+    # A method that takes no rate has none before its first step.
+    rate = pl.when(pl.col("lr").is_not_null() | (pl.col("epoch") > 0)).then("lr_mean")
     return (
         paired.select("run_id", *line)
         .join(epochs, on="run_id", maintain_order="left")
-        .join(totals, on=line, maintain_order="left")
+        .with_columns(lr_mean=rate)
+        .join(totals, on=line, maintain_order="left", nulls_equal=True)
         .group_by(*line, "epoch", maintain_order=True)
         .agg(
             **{

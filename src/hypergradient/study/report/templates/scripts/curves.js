@@ -71,7 +71,7 @@ const curveTraces = (figure, metric, members) => {
     const colour = rateColour(one.lr), name = startOf(one);
     traces.push({
       x: one[x], y: one[metric], mode: "lines", connectgaps: false,
-      line: { color: colour, width: one.adaptive ? 2 : 1.6, dash: one.adaptive ? "solid" : "5px,3px" },
+      line: { color: colour, width: one.lr === null ? 2.8 : one.adaptive ? 2 : 1.6, dash: one.adaptive ? "solid" : "5px,3px" },
       hovertemplate: `${name}<br>${x} %{x:.4~g}: <b>%{y:.3~g}</b><extra></extra>`,
     });
     const last = one[metric].findLastIndex((v) => v !== null);
