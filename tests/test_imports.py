@@ -26,6 +26,7 @@ LAYERS = (
     {"report"},
     {"landscape"},
     {"status"},
+    {"commands"},
     {"cli"},
 )
 """The files and folders of the harness. Each imports only from its own layer and earlier ones."""

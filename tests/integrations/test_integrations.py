@@ -187,3 +187,18 @@ def test_kohyas_scripts_know_a_subclass_by_its_name() -> None:
     assert optimizer.__class__.__name__.lower().endswith("schedulefree")
     optimizer.eval()
     optimizer.train()
+
+
+def test_lightning_needs_no_callback_where_each_step_has_a_closure(
+    example: Example, tmp_path: Path
+) -> None:
+    made = example("lightning-closure", "lightning", folder=str(tmp_path))
+    trainer, weight = made["trainer"], made["model"].layer.weight.detach()
+    optimizer = trainer.optimizers[0]
+    assert optimizer.param_groups[0]["training"] is False
+    assert float(optimizer.param_groups[0]["average_step"]) == 120
+    assert (weight - 1).abs().max() < 0.1
+    saved = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert torch.equal(saved["state_dict"]["layer.weight"], weight)
+    again = torch.nn.functional.mse_loss(made["model"].layer(made["x"]), made["x"].sum(1)[:, None])
+    assert float(trainer.callback_metrics["validation"]) == pytest.approx(again.item(), rel=1e-3)

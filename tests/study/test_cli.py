@@ -142,7 +142,8 @@ def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_
 def test_status_report_and_clean(command, study_file, tmp_path):
     path, store = study_file(), Store(tmp_path / "out")
     runs = load_study(path).runs()
-    assert command("status", path, "--out", "out")[1] == "small: 12 runs: 12 to do\n"
+    nothing = f"nothing was run in out: hypergradient plan {path} counts the runs to do\n"
+    assert command("status", path, "--out", "out")[1] == nothing
     assert not (tmp_path / "out").exists()
     assert command("clean", path, "--out", "out")[1].startswith("nothing to delete")
     work(runs[:5], store, None)
@@ -203,7 +204,7 @@ def test_status_can_be_watched_until_all_is_done(command, study_file, tmp_path, 
     monkeypatch.setattr(cli.time, "sleep", wait)
     _, shown, _ = command("status", path, "--out", "out", "--watch")
     assert [line.split(": ")[-1] for line in shown.splitlines()] == [
-        *("12 to do", "6 done, 6 to do", "12 done")
+        *(f"hypergradient plan {path} counts the runs to do", "6 done, 6 to do", "12 done")
     ]
 
 

@@ -5,39 +5,29 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from hypergradient import __version__
-from hypergradient.study.errors import StudyError, as_one_line, one_line, printable
+from hypergradient.study.commands import (
+    check_needs,
+    check_own,
+    check_writable,
+    cores,
+    declared_and_store,
+    known_and_store,
+    published_numbers,
+    say,
+    stop,
+    write_results,
+)
+from hypergradient.study.errors import StudyError
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from hypergradient.study.declare.run import Run
-    from hypergradient.study.declare.study import Study
-    from hypergradient.study.run.store import Store
-
-
-def say(text: str) -> None:
-    """Print lines for a person, with nothing in them that a terminal would obey."""
-    print(printable(text), flush=True)
-
-
-def complain(problem: str) -> None:
-    """Print a problem on stderr."""
-    print(printable(problem), file=sys.stderr)
-
-
-def stop(message: str, code: int = 2) -> NoReturn:
-    """End the command with what is wrong, on stderr."""
-    complain(message)
-    sys.exit(code)
 
 
 def stop_for_extra(missing: ModuleNotFoundError) -> NoReturn:
@@ -169,6 +159,8 @@ def run(
     cluster: Cluster = None,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
+    from hypergradient.study.declare.load import find_study
+    from hypergradient.study.declare.remembered import remember
     from hypergradient.study.run.execute import execute
     from hypergradient.study.run.progress import progress
     from hypergradient.study.status import failures, heading
@@ -180,6 +172,7 @@ def run(
     missing = store.missing(runs)
     check_needs(missing, data_dir)
     published_numbers(study, declared)  # or training would end with an error, hours from now
+    remember(declared, find_study(study), store.folder)
     workers = workers or cores()
     done = len(runs) - len(missing)
     say(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
@@ -211,11 +204,15 @@ def status(
     """Say how far a study is: in this or any other process."""
     from hypergradient.study.status import state_of
 
-    declared, store = declared_and_store(study, scale, out)
-    runs = declared.runs()
     while True:
-        conditions = store.conditions(runs)
-        lines = list(state_of(declared, store, runs, conditions))
+        declared, store = known_and_store(study, scale, out)
+        if declared is None:
+            plan = f"hypergradient plan {study} counts the runs to do"
+            conditions, lines = {"": "to do"}, [f"nothing was run in {store.folder}: {plan}"]
+        else:
+            runs = declared.runs()
+            conditions = store.conditions(runs)
+            lines = list(state_of(declared, store, runs, conditions))
         if watch and sys.stdout.isatty():
             print("\033[2J\033[H", end="")
         say("\n".join(lines))
@@ -242,9 +239,9 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete what runs that failed, were damaged or are unfinished have left; none that is done."""
-    declared, store = declared_and_store(study, scale, out)
+    declared, store = known_and_store(study, scale, out)
     kinds: dict[str, list[tuple[Run, list[Path]]]] = {}
-    for one in declared.runs():
+    for one in declared.runs() if declared else ():
         for kind, files in store.leftovers(one).items():
             kinds.setdefault(kind, []).append((one, files))
     for kind, found in sorted(kinds.items()):
@@ -292,113 +289,6 @@ def landscape(
 
     check_writable(out)
     say(f"page: {visit(functions or ['beale'], methods, steps, search, start, box, out, say)}")
-
-
-def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
-    """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
-    from hypergradient.study.declare.load import find_study, load_study
-    from hypergradient.study.run.store import Store
-
-    declared = load_study(find_study(study), scale)
-    if out is not None and (wrong := unusable(out)):
-        raise StudyError(f"cannot use {one_line(str(out))}: {wrong}; choose another --out")
-    name = "-".join(filter(None, [declared.name, declared.scale]))
-    return declared, Store(out or Path("results") / name)
-
-
-def unusable(out: Path) -> str | None:
-    """Return why there can be no folder of that name, or None."""
-    if "\0" in str(out):
-        return "a name cannot have a NUL in it"
-    try:
-        out.exists()
-    except OSError as error:
-        return error.strerror
-    return None
-
-
-def check_writable(out: Path) -> None:
-    """Make the folder, or raise a ``StudyError`` if nothing can be written there."""
-    if wrong := unusable(out):
-        raise StudyError(f"cannot use {one_line(str(out))}: {wrong}; choose another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out, buffering=0) as probe:
-            probe.write(b"x")  # a full disk may still take a name
-    except OSError as error:
-        raise StudyError(
-            f"cannot write to {out}: {error.strerror}; choose another --out"
-        ) from error
-
-
-def check_own(out: Path) -> None:
-    """Raise a ``StudyError`` if tables would replace files that no study has written."""
-    from hypergradient.study.results.write import foreign_files
-
-    if foreign := foreign_files(out):
-        raise StudyError(f"{foreign[0]} is none of a study's results: choose another --out")
-
-
-def check_needs(missing: list[Run], data_dir: Path | None) -> None:
-    """Raise a ``StudyError`` that says what the missing runs need and is not there."""
-    from hypergradient.study.methods.registry import find_method
-    from hypergradient.study.tasks.data.load import load_data
-    from hypergradient.study.tasks.registry import find_task
-
-    for method in dict.fromkeys(run.method for run in missing):
-        if lacking := find_method(method).lacking():
-            raise StudyError(lacking)
-
-    for task in dict.fromkeys(run.task for run in missing):
-        find_task(task).load(data_dir)
-    load_data.cache_clear()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
-    """Write the tables and the report, show the published numbers, and return ``runs``."""
-    import polars as pl
-
-    from hypergradient.study.report.page import write_report
-    from hypergradient.study.results import published
-    from hypergradient.study.results.collect import collect
-    from hypergradient.study.results.write import write_tables
-
-    runs, epochs = collect(study, store)
-    write_tables(runs, epochs, store.folder)
-    theirs = published_numbers(name, study)
-    if theirs is not None and "epoch" in theirs.columns:
-        try:
-            show_beside_published(published.beside_published(runs, epochs, theirs))
-        except pl.exceptions.PolarsError as error:
-            complain(f"no published numbers beside ours: {as_one_line(error)}")
-    write_report(study, runs, epochs, store.folder, published=theirs, tell=complain)
-    return runs
-
-
-def published_numbers(name: str, study: Study) -> pl.DataFrame | None:
-    """Return the published numbers that a study is set beside, if it has any."""
-    from hypergradient.study.declare.load import find_study
-    from hypergradient.study.results.published import read_published
-
-    return read_published(find_study(name).parent / study.published) if study.published else None
-
-
-def show_beside_published(table: pl.DataFrame) -> None:
-    """Print our losses, the published ones and their ratio, at the last epoch of both."""
-    import polars as pl
-
-    say(f"{'method':10} {'metric':12} epoch    ours  theirs  ratio")
-    line = "{method:10} {metric:12} {epoch:5}  {ours:6.4f}  {theirs:6.4f}  {ratio:5.3f}"
-    last = table.filter(pl.col("epoch") == pl.col("epoch").max())
-    for row in last.iter_rows(named=True):
-        say(line.format(**row))
 
 
 def skip_last_collection() -> None:

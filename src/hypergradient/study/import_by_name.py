@@ -9,6 +9,7 @@ import hashlib
 import sys
 from functools import cache
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,15 +75,27 @@ def source_hash(reference: str) -> str:
     if place in RECORDED:
         return RECORDED[place][1]
     if not place.endswith(".py"):
-        module = find_spec(place)
-        if module is None or module.origin is None:
+        origin = _file_of_module(place)
+        if origin is None:
             raise ValueError(f"{reference}: cannot find the source of {place}")
-        place = module.origin
+        place = origin
     try:
         content = Path(place).read_bytes()
     except OSError as error:
         raise ValueError(f"{reference}: cannot read {place}: {error.strerror}") from error
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _file_of_module(place: str) -> str | None:
+    """Return the file of a module, without importing it or the packages it is in."""
+    top, *rest = place.split(".")
+    spec = find_spec(top)
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{spec.name}.{part}"
+        spec = PathFinder.find_spec(name, [*spec.submodule_search_locations])
+    return None if spec is None else spec.origin
 
 
 def import_file(place: str) -> ModuleType:

@@ -1,5 +1,6 @@
 """The local cluster is open to nobody but its command: it wants a key, and serves no pages."""
 
+import shutil
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,9 +15,20 @@ from hypergradient.study.run import dask_local, dask_pool
 from hypergradient.study.run.dask_local import one_run_security, openssl_key
 
 
-@pytest.fixture(scope="module")
-def client():
+def no_cryptography(*_, **__):
+    raise ImportError("cryptography")
+
+
+@pytest.fixture(scope="module", params=["cryptography", "openssl"])
+def client(request):
+    """A cluster whose key the one or the other has made."""
+    if request.param == "openssl" and shutil.which("openssl") is None:
+        pytest.skip("no openssl here")
+    if request.param == "cryptography":
+        pytest.importorskip("cryptography")
     with ExitStack() as resources, pytest.MonkeyPatch.context() as patch:
+        if request.param == "openssl":
+            patch.setattr(dask_local.Security, "temporary", no_cryptography)
         patch.setattr(dask_pool, "SCHEDULER_SECONDS", 120.0)  # on a busy machine
         client = dask_pool.connect("local", 1, resources)
         client.wait_for_workers(1, timeout=120)

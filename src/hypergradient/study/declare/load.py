@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import (
     ValidationError,
@@ -13,6 +13,9 @@ from pydantic import (
 
 from hypergradient.study.declare.study import Study
 from hypergradient.study.errors import StudyError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BUILT_IN = Path(__file__).parents[2] / "studies"
 """The folder of the studies that come with the package."""
@@ -72,6 +75,17 @@ def is_plain(name: str) -> bool:
     return name.isprintable() and name not in {"", ".", ".."} and not set(name) & set("/\\")
 
 
+def first_scale(scales: Mapping[str | None, object]) -> str | None:
+    """Return the scale that a study has where nobody asks for one: "laptop", or its first."""
+    return DEFAULT_SCALE if DEFAULT_SCALE in scales else next(iter(scales), None)
+
+
+def default_scale(path: Path) -> str | None:
+    """Return the same from a study's file, of which nothing else is checked."""
+    scales = read_toml(path).get("scale", {})
+    return first_scale(scales) if isinstance(scales, dict) else None
+
+
 def load_study(path: Path, scale: str | None = None) -> Study:
     """Read and validate a study with all its scales, and return it at one of them.
 
@@ -113,7 +127,7 @@ def load_study(path: Path, scale: str | None = None) -> Study:
     if problems:
         raise StudyError("\n".join(map(one_line, problems)))
     if scale is None:
-        scale = DEFAULT_SCALE if DEFAULT_SCALE in studies else next(iter(studies))
+        scale = first_scale(studies)
     if scale not in studies:
         declared = ", ".join(scales) or "none"
         raise StudyError(f"{path.stem} has no scale {scale!r}; declared: {declared}")
