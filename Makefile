@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 VENV ?= .venv
 
-.PHONY: demo test mutations test-integrations smoke lint docs bench bench-gpu gpu faults \
+.PHONY: demo test mutations test-integrations smoke lint docs wheel bench bench-gpu gpu faults \
 	bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
@@ -29,6 +29,9 @@ lint: .venv/dev  ## style and types
 
 docs: .venv/docs  ## the documentation site, into site/; every link and anchor is checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+wheel: .venv/study  ## build the wheel, and try it in an empty environment beside torch alone
+	$(BIN)/python scripts/check_wheel.py "$(TORCH)"
 
 bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour, 2 cores at rest
 	$(BIN)/python benchmarks/bench.py

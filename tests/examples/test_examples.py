@@ -42,7 +42,7 @@ def test_images_are_learned_by_convolutions(
     images = np.random.default_rng(0).normal(size=(80, 784)).astype(np.float32)
     images[classes == 1, :392] += 1  # the upper half is bright, or it is not
     data = Data(images[:40], classes[:40], images[40:], classes[40:])
-    monkeypatch.setattr(load, "load_data", lambda name, folder: {"mnist": data}[name])
+    monkeypatch.setattr(load, "load_data", lambda *given: {("mnist", Path("there")): data}[given])
     arguments = ("--data-dir", "there", "--epochs", "10", "--batch-size", "8")
     assert main("mnist", *arguments) > 0.9
 

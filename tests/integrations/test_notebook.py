@@ -23,6 +23,7 @@ def test_the_notebook_runs() -> None:
     assert outputs[-1]["text"].startswith("Untuned: 0.")
 
 
-def test_the_lora_example_uses_peft(peft_importable: None) -> None:
+@pytest.mark.usefixtures("peft_importable")
+def test_the_lora_example_uses_peft() -> None:
     main = runpy.run_path(str(EXAMPLES / "lora.py"))["main"]
     assert main(["--epochs", "5"]) > 0.8
