@@ -66,6 +66,13 @@ def test_a_loss_in_other_units_trains_alike(base: str, factor: float) -> None:
     assert one.loss().item() == pytest.approx(other.loss().item() / 64, rel=1e-6)
 
 
+def test_a_tiny_loss_trains_alike_by_default() -> None:
+    one, other = Problem(), Problem(scale=1e-8)
+    one.train(Untuned(one.model.parameters()), 200)
+    other.train(Untuned(other.model.parameters()), 200)
+    assert one.loss().item() == pytest.approx(1e8 * other.loss().item(), rel=0.01)
+
+
 @pytest.mark.parametrize(("base", "steps"), [("adam", 800), ("sgd", 1600)])
 def test_it_trains_from_tiny_rates_as_from_its_own(base: str, steps: int) -> None:
     losses = []

@@ -59,7 +59,8 @@ LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
 class AdamWithoutMomentum(KernelBase):
     """u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps): Adam whose momentum the average replaces."""
 
-    defaults = {"betas": (0.9, 0.999), "eps": 1e-8}
+    # With 1e-8 a loss scaled by 1e-8 would train worse; gradients have no such size by themselves.
+    defaults = {"betas": (0.9, 0.999), "eps": 1e-12}
     name = "adam"
     takes_sparse = True  # the engine makes them dense
     largest = 3.0  # momentum would spread a corrupt batch's step over ten; here it must be bounded
@@ -128,7 +129,8 @@ class Untuned(AveragingOptimizer):
             makes of it is a factor on the learned rate.
         betas: b, and the decay of v_t; (0.9, 0.999) by default. For a base with a momentum of its
             own, such as Lion, these are its own.
-        eps: added to sqrt(v_t); the base's own by default.
+        eps: added to sqrt(v_t); 1e-12 with Adam, so that the scale of the loss does not matter,
+            and the base's own by default with others.
         weight_decay: lambda, decoupled from u_t as in `torch.optim.AdamW`.
         base: "adam" (whose momentum the average replaces), "sgd", "rmsprop", "adagrad", "lion",
             "muon", or an instance of `Base`.
