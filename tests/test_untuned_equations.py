@@ -35,7 +35,7 @@ def by_hand(
     lr: float = 1.0,
     decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: float = 1e-12,
     shape: Callable[[int], float] = lambda _: 1.0,
 ) -> tuple[list[float], list[float], list[float]]:
     """The equations, a number at a time: y, x, and the learned rate of each step.

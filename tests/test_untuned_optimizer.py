@@ -66,6 +66,13 @@ def test_a_loss_in_other_units_trains_alike(base: str, factor: float) -> None:
     assert one.loss().item() == pytest.approx(other.loss().item() / 64, rel=1e-6)
 
 
+def test_a_tiny_loss_trains_alike_by_default() -> None:
+    one, other = Problem(), Problem(scale=1e-8)
+    one.train(Untuned(one.model.parameters()), 200)
+    other.train(Untuned(other.model.parameters()), 200)
+    assert one.loss().item() == pytest.approx(1e8 * other.loss().item(), rel=0.01)
+
+
 @pytest.mark.parametrize(("base", "steps"), [("adam", 800), ("sgd", 1600)])
 def test_it_trains_from_tiny_rates_as_from_its_own(base: str, steps: int) -> None:
     losses = []
@@ -391,8 +398,9 @@ def test_groups_and_parameters_that_cannot_be_are_refused_and_leave_nothing() ->
     optimizer = Untuned([nn.Parameter(torch.ones(1))])
     with pytest.raises(ValueError, match=r"lr=0\.0 is not a finite number > 0"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.0})
-    with pytest.raises(ValueError, match=r"torch\.autocast"):
-        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1, dtype=torch.bfloat16))]})
+    tiny = nn.Parameter(torch.ones(1).to(torch.float8_e4m3fn))
+    with pytest.raises(ValueError, match=r"bfloat16 or more"):
+        optimizer.add_param_group({"params": [tiny]})
     assert len(optimizer.param_groups) == 1
 
 
@@ -457,3 +465,48 @@ def test_a_compiled_step_keeps_the_numbers_of_its_groups() -> None:
         assert float(group["average_step"]) == 5
         ends.append([float(group[name]) for name in ("lr", "average_weight", *NUMBERS)])
     assert ends[1] == pytest.approx(ends[0], rel=1e-3)
+
+
+def test_with_closures_the_parameters_hold_the_average_between_steps() -> None:
+    """So nobody has to call `train()`; the steps are those of y_t."""
+    torch.manual_seed(0)
+    x, y = torch.randn(40, 5), torch.randn(40, 1)
+    models = [nn.Linear(5, 1) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    switching, closing = (Untuned(model.parameters()) for model in models)
+    closing.eval()
+    for _ in range(20):
+
+        def closure(model: nn.Module = models[1]) -> float:
+            closing.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            return loss  # type: ignore[return-value]  # torch's closures return tensors
+
+        loss = closing.step(closure)
+        switching.zero_grad()
+        wanted = nn.functional.mse_loss(models[0](x), y)
+        wanted.backward()
+        switching.step()
+        with switching.averaged():
+            torch.testing.assert_close([*models[1].parameters()], [*models[0].parameters()])
+        torch.testing.assert_close(loss, wanted)
+    assert closing.lr_summary() == pytest.approx(switching.lr_summary())
+
+
+def test_a_closure_that_raises_leaves_the_average_in_the_parameters() -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = Untuned([p])
+    for _ in range(3):
+        p.grad = torch.ones(2)
+        optimizer.step()
+    optimizer.eval()
+    average = p.detach().clone()
+
+    def closure() -> float:
+        raise FloatingPointError
+
+    with pytest.raises(FloatingPointError):
+        optimizer.step(closure)
+    torch.testing.assert_close(p.detach(), average)
+    assert optimizer.param_groups[0]["training"] is False

@@ -16,7 +16,7 @@ def _declare_torchvision() -> None:
     """Make torchvision importable beside a CPU build of torch.
 
     The wheel on PyPI is built for CUDA. Beside another torch its C++ operators do not load, and
-    its import, which Lightning and timm need, fails for want of the names of two.
+    its import, which Lightning, PEFT and timm need, fails for want of the names of two.
     """
     if importlib.util.find_spec("torchvision") is None:
         return
@@ -42,10 +42,10 @@ def example() -> Callable[..., dict[str, Any]]:
                 pytest.skip(
                     f"{package} is not installed: pip install 'hypergradient[integrations]'"
                 )
-        if {"lightning", "timm"} & set(packages):
+        if {"lightning", "peft", "timm"} & set(packages):
             _declare_torchvision()
         text = DOCUMENT.read_text(encoding="utf-8")
-        block = re.search(rf"^```py title={name}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        block = re.search(rf'^```py title="{name}"\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
         assert block is not None, name
         namespace: dict[str, Any] = {"__name__": "example", **given}
         exec(compile(block[1], f"{DOCUMENT.name}: {name}", "exec"), namespace)  # noqa: S102

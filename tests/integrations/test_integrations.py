@@ -1,7 +1,10 @@
 """Real runs in the places people use optimizers: the examples of docs/integrations.md."""
 
 import csv
+import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,37 @@ def test_tensorboard_logs_the_rate(example: Example, tmp_path: Path) -> None:
     rates = [event.value for event in events.Scalars("lr")]
     assert len(set(rates)) > 10
     assert rates[-1] == pytest.approx(float(made["optimizer"].param_groups[0]["lr"]))
+
+
+def test_wandb_logs_offline(example: Example, tmp_path: Path) -> None:
+    made = example("wandb", "wandb", folder=str(tmp_path))
+    (file,) = tmp_path.rglob("run-*.wandb")
+    kept = file.read_bytes()  # numbers are in it as JSON
+    assert b"lr/median" in kept
+    assert json.dumps(made["optimizer"].lr_summary()["median"]).encode() in kept
+
+
+def test_trackio_logs_on_this_machine(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))  # read at its first import
+    made = example("trackio", "trackio")
+    with closing(sqlite3.connect(tmp_path / "rates.db")) as database:
+        rows = database.execute("SELECT metrics FROM metrics ORDER BY step").fetchall()
+    rates = [json.loads(row)["lr/median"] for (row,) in rows]
+    assert len(rates) == 20
+    assert rates[-1] == made["optimizer"].lr_summary()["median"]
+
+
+def test_peft_trains_and_saves_a_lora(example: Example, tmp_path: Path) -> None:
+    made = example("peft", "peft", folder=str(tmp_path))
+    model, optimizer, x, y = (made[name] for name in ("model", "optimizer", "x", "y"))
+    of_a, of_b = (float(group["lr"]) for group in optimizer.param_groups)
+    assert of_b == pytest.approx(16 * of_a)
+    loss = torch.nn.functional.cross_entropy
+    with optimizer.averaged():
+        assert torch.allclose(made["loaded"](x), model(x), atol=1e-5)
+        assert loss(model(x), y) < loss(made["network"]()(x), y) - 0.3
 
 
 def test_lightning_monitors_and_resumes(example: Example, tmp_path: Path) -> None:
@@ -154,3 +188,18 @@ def test_kohyas_scripts_know_a_subclass_by_its_name() -> None:
     assert optimizer.__class__.__name__.lower().endswith("schedulefree")
     optimizer.eval()
     optimizer.train()
+
+
+def test_lightning_needs_no_callback_where_each_step_has_a_closure(
+    example: Example, tmp_path: Path
+) -> None:
+    made = example("lightning-closure", "lightning", folder=str(tmp_path))
+    trainer, weight = made["trainer"], made["model"].layer.weight.detach()
+    optimizer = trainer.optimizers[0]
+    assert optimizer.param_groups[0]["training"] is False
+    assert float(optimizer.param_groups[0]["average_step"]) == 120
+    assert (weight - 1).abs().max() < 0.1
+    saved = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert torch.equal(saved["state_dict"]["layer.weight"], weight)
+    again = torch.nn.functional.mse_loss(made["model"].layer(made["x"]), made["x"].sum(1)[:, None])
+    assert float(trainer.callback_metrics["validation"]) == pytest.approx(again.item(), rel=1e-3)

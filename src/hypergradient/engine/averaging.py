@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.optimizer import HypergradientOptimizer
+from hypergradient.engine.stand_ins import STAND_INS, read, theta_of, wide, write
 from hypergradient.engine.tensors import version_of
 from hypergradient.engine.types import Group, State
 
@@ -29,6 +30,42 @@ class AveragingOptimizer(HypergradientOptimizer):
     iterate: Average
     _steps = 0
     _versions: "dict[Tensor, int] | None" = None  # after the last step, if it was one to look at
+
+    def initial_state(self, group: Group, p: Tensor) -> State:
+        """Return the state of a parameter before its first step, of what moves in its place."""
+        theta = wide(p) if p.dtype in STAND_INS else p
+        state = super().initial_state(group, theta)
+        if not p.is_complex() and theta is not p:
+            state["theta"] = theta.clone()
+        return state
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the parameters, then the learning rate.
+
+        After `eval()` a step needs a closure: it is called with y_t in the parameters, and at the
+        end of the step they hold the average again. So whoever calls `eval()` once, and gives each
+        step a closure, can evaluate and save the model at any time.
+
+        Args:
+            closure: evaluates the model again, calls `backward()`, and returns the loss.
+
+        Returns:
+            The closure's loss; None without a closure.
+
+        Raises:
+            RuntimeError: the parameters hold the average, and there is no closure.
+        """
+        if closure is None or self.param_groups[0]["training"]:
+            return super().step(closure)
+        self.train()
+        try:
+            return super().step(closure)
+        finally:
+            self.eval()
 
     def eval(self) -> None:
         """Put the average x_t into the parameters: to evaluate, and to save the model."""
@@ -83,16 +120,16 @@ class AveragingOptimizer(HypergradientOptimizer):
         every = [*self._moved()]
         training = self.param_groups[0]["training"]
         self.eval()
-        before = [p.detach().clone() for p, _, _ in every]
+        before = [theta_of(p, state).clone() for p, state, _ in every]
         constraint()
-        average = [p.detach().clone() for p, _, _ in every]
+        average = [theta_of(p, state).clone() for p, state, _ in every]
         for (p, state, _), x, projected in zip(every, before, average, strict=True):
             state["direction_trace"].masked_fill_(x != projected, 0.0)
-            p.copy_(state["z"])
+            write(p, state["z"])
         constraint()
         for (p, state, _), projected in zip(every, average, strict=True):
-            state["z"].copy_(p)
-            p.copy_(projected)
+            state["z"].copy_(read(p, state["z"]))
+            write(p, projected)
         if training:
             self.train()
         self._versions = None
@@ -112,7 +149,10 @@ class AveragingOptimizer(HypergradientOptimizer):
         for group in self.param_groups:
             group["training"] = training
         for p, state, group in self._moved():
-            self.iterate.switch(p, state, group, training=training)
+            theta = theta_of(p, state)
+            self.iterate.switch(theta, state, group, training=training)
+            if theta is not p and not p.is_complex():
+                write(p, theta)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled, copied or loaded state."""
@@ -124,7 +164,7 @@ class AveragingOptimizer(HypergradientOptimizer):
         if not self.param_groups[0]["training"]:
             raise RuntimeError(
                 "step() after eval(): the parameters are the average, where no gradient belongs; "
-                "call optimizer.train() before training goes on"
+                "call optimizer.train() before training goes on, or give each step a closure"
             )
         if self._versions is not None and not torch.compiler.is_compiling():
             written = any(version_of(p) != version for p, version in self._versions.items())
@@ -136,7 +176,7 @@ class AveragingOptimizer(HypergradientOptimizer):
                     "where gradients are taken, but not the average, which eval() puts into them. "
                     "To clamp, mask or put back weights after each step, use "
                     "optimizer.project(lambda: weight.clamp_(min=0))",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
     def _after_step(self) -> None:

@@ -13,6 +13,7 @@ from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.param_step import KEPT, Batches, ParamStep, UpdateRule
 from hypergradient.engine.rules import rule_of
+from hypergradient.engine.stand_ins import STAND_INS, theta_of, wide, write
 from hypergradient.engine.tensors import dense_gradient, gradient_of, in_graph
 from hypergradient.engine.torch_kernels import has_fused
 from hypergradient.engine.types import Group, Number
@@ -45,6 +46,7 @@ class Collector:
         self._optimizer, self._products = optimizer, products
         self._ranks, self._on_device = ranks, on_device
         self._trace = optimizer.has_trace
+        self._stand_ins: list[tuple[Tensor, Tensor]] = []
         self._norms = self._trace or any(
             rule_of(group).needs_norms for group in optimizer.param_groups
         )
@@ -63,7 +65,8 @@ class Collector:
         rule_memory = tuple(rule_of(group).memory) if granularity == "element" else ()
         own_rates = granularity in ("tensor", "element", "member")
         own_products = granularity == "tensor" or ranks is not None
-        fused, remembered, states = group.get("fused"), NOTHING, optimizer.state
+        fused, states = group.get("fused"), optimizer.state
+        trace = self._trace
         batches: Batches = []
         key_of_batch: Number | None = None
         for p in group["params"]:
@@ -83,9 +86,12 @@ class Collector:
                 memory = [state[n] if n in state else self._missing(base, n, p) for n in names]
             if own_rates:
                 alpha = optimizer.rate(group, p)
-            if rule_memory:
-                remembered = [state[name] for name in rule_memory]
-            each = ParamStep(p, grad, alpha, memory, remembered, state)
+            theta = p
+            if trace and p.dtype in STAND_INS:
+                theta, grad = theta_of(p, state), wide(grad)
+                self._stand_ins.append((p, theta))
+            remembered = [state[name] for name in rule_memory] if rule_memory else NOTHING
+            each = ParamStep(theta, grad, alpha, memory, remembered, state)
             if on_device is not None and on_device.take(
                 group, base, each, self._key_of(group, p), numbers
             ):
@@ -98,6 +104,12 @@ class Collector:
                 key_of_batch = None if alone else key
             steps.append(each)
         return batches
+
+    def write_back(self) -> None:
+        """Let parameters have the value of what has moved in their place; called after the step."""
+        for p, theta in self._stand_ins:
+            if not p.is_complex():  # of those the same memory has moved
+                write(p, theta)
 
     def _missing(self, base: Base, name: str, p: Tensor) -> Tensor:
         """Return zeros for a state that is not there, as an option has changed in mid-training."""

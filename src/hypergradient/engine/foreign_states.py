@@ -97,7 +97,8 @@ def _moments(optimizer: Loader, saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dtype(value: Any) -> torch.dtype:
-    return value.dtype if isinstance(value, Tensor) else torch.float32
+    dtype = value.dtype if isinstance(value, Tensor) else torch.float32
+    return torch.promote_types(dtype, torch.float32)  # an average keeps no states of 16 bits
 
 
 def _check_ours(optimizer: Loader, groups: list[Group]) -> None:

@@ -66,7 +66,8 @@ class HypergradientOptimizer(StatefulOptimizer):
             on_device = DeviceStep.of(self, products, alone=ranks is None)
             if on_device is not None and on_device.repeat():
                 return loss  # nothing but gradients has changed since the last step
-            native = self._native_step(self._batches(products, ranks, on_device))
+            collector = Collector(self, products, ranks, on_device)
+            native = self._native_step(self._batches(collector, ranks))
             lanes: list[Lane] = [native] if on_device is None else [native, on_device]
             for lane in lanes:
                 lane.accumulate()  # h_t = <g_t, trace_{t-1}>
@@ -82,16 +83,14 @@ class HypergradientOptimizer(StatefulOptimizer):
                 self._remember(rule, each, moved)  # trace_t = mu (trace_{t-1} + moved)
             if not self.iterate.rate_first:
                 self._move_rates(products, ranks)
+            collector.write_back()
         self._after_step()
         return loss
 
-    def _batches(
-        self, products: Products, ranks: Ranks | None, on_device: DeviceStep | None
-    ) -> Batches:
+    def _batches(self, collector: Collector, ranks: Ranks | None) -> Batches:
         """Collect the parameters that have a gradient, and the sums that their rates need."""
         batches: Batches = []
         begins = self._begin(ranks)
-        collector = Collector(self, products, ranks, on_device)
         for group in self.param_groups:
             if group["differentiable"]:
                 self._renew(group)

@@ -32,7 +32,8 @@ class Rule:
         form: what h_t is. "inner product": <g_t, u_{t-1}>, minus the derivative of the loss by
             alpha. "normalised": <g_t, u_{t-1}> / |u_{t-1}|^2, zero where u_{t-1} is zero, and for
             a rate of one element g_t / u_{t-1}. "cosine": <g_t, u_{t-1}> / (|g_t| |u_{t-1}|),
-            zero where a norm is zero. "logarithmic": alpha <g_t, u_{t-1}>, minus the derivative by log alpha.
+            zero where a norm is zero. "logarithmic": alpha <g_t, u_{t-1}>, minus the derivative by
+            log alpha.
         memory: the numbers that the rule remembers for each rate, and where they start. A name is
             that of the tensor in the parameter group, or in the parameter's state for a rate of a
             tensor or an element.

@@ -247,8 +247,8 @@ class StatefulOptimizer(Optimizer):
         """
         rules = (rule_of(group), *RULES.values())
         names = {"lr", *(name for rule in rules for name in rule.memory)}
-        if p in self.state and not isinstance(self.base_of(group), KernelBase):
-            fresh = self.base_of(group).init(as_real(p))
+        if p in self.state and (self.has_trace or not isinstance(self.base_of(group), KernelBase)):
+            fresh = self.initial_state(group, p)
             names |= {name for name, own in fresh.items() if own.dtype != as_real(p).dtype}
         return names
 

@@ -35,6 +35,7 @@ from hypergradient.engine.numbers import as_float
 from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.rules import RULES
+from hypergradient.engine.stand_ins import wide
 from hypergradient.engine.tensors import (
     HALF,
     dense_gradient,
@@ -58,7 +59,8 @@ LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
 class AdamWithoutMomentum(KernelBase):
     """u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps): Adam whose momentum the average replaces."""
 
-    defaults = {"betas": (0.9, 0.999), "eps": 1e-8}
+    # With 1e-8 a loss scaled by 1e-8 would train worse; gradients have no such size by themselves.
+    defaults = {"betas": (0.9, 0.999), "eps": 1e-12}
     name = "adam"
     takes_sparse = True  # the engine makes them dense
     largest = 3.0  # momentum would spread a corrupt batch's step over ten; here it must be bounded
@@ -93,7 +95,8 @@ class Untuned(AveragingOptimizer):
     (as with other schedule-free optimizers); `with optimizer.averaged():` does both. A scheduler
     shapes the rate that is learned, but none is needed. The running statistics of batch norms are
     those of y_t: after `eval()`, call `torch.optim.swa_utils.update_bn(loader, model)`. To clamp or
-    mask weights after each step, use `optimizer.project(...)`.
+    mask weights after each step, use `optimizer.project(...)`. Of parameters in bfloat16 and
+    float16 it keeps and moves a copy in float32; complex ones move as pairs of reals.
 
     .. math::
         z_t &= z_{t-1} - \alpha_t (u_t + \lambda y_{t-1}), \quad
@@ -126,7 +129,8 @@ class Untuned(AveragingOptimizer):
             makes of it is a factor on the learned rate.
         betas: b, and the decay of v_t; (0.9, 0.999) by default. For a base with a momentum of its
             own, such as Lion, these are its own.
-        eps: added to sqrt(v_t); the base's own by default.
+        eps: added to sqrt(v_t); 1e-12 with Adam, so that the scale of the loss does not matter,
+            and the base's own by default with others.
         weight_decay: lambda, decoupled from u_t as in `torch.optim.AdamW`.
         base: "adam" (whose momentum the average replaces), "sgd", "rmsprop", "adagrad", "lion",
             "muon", or an instance of `Base`.
@@ -287,10 +291,11 @@ class Untuned(AveragingOptimizer):
             base = self.base_of(group)
             for p in with_gradient(group):
                 if ranks is None or ranks.counts(group, p):
-                    g = descent_gradient(group, dense_gradient(p), p)
-                    u = base.direction(g, p, base.init(p), group)
-                    squares = (sum_of_squares(p), sum_of_squares(u))
-                    sums += torch.stack([*squares, sums.new_tensor(p.numel())])
+                    theta = wide(p)
+                    g = descent_gradient(group, wide(dense_gradient(p)), theta)
+                    u = base.direction(g, theta, base.init(theta), group)
+                    squares = (sum_of_squares(theta), sum_of_squares(u))
+                    sums += torch.stack([*squares, sums.new_tensor(theta.numel())])
         if ranks is not None:
             sums = ranks.total({"first rate": sums})["first rate"]
         theta, u, count = sums.unbind()
@@ -313,18 +318,13 @@ def check_parameters(params: Any) -> None:
     """
     for given in [params] if isinstance(params, Tensor) else params:
         p = given[1] if isinstance(given, tuple) else given
-        if p.is_complex():
-            raise ValueError(
-                f"a parameter of {p.dtype}: Untuned trains real ones, so keep its real and "
-                "imaginary parts in one, torch.view_as_real(p)"
-            )
-        if not p.is_floating_point():
+        if not (p.is_floating_point() or p.is_complex()):
             raise ValueError(
                 f"a parameter of {p.dtype} has no gradient: leave it out, as in "
                 "[p for p in model.parameters() if p.requires_grad]"
             )
-        if p.dtype.itemsize <= HALF:
+        if p.dtype.itemsize < HALF:
             raise ValueError(
                 f"a parameter of {p.dtype}: its moves are too small for it, so keep parameters "
-                "in torch.float32 and compute in less by torch.autocast"
+                "in torch.bfloat16 or more, and compute in less"
             )

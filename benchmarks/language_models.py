@@ -1,0 +1,178 @@
+"""Small language models on the CPU: `Untuned` beside tuned AdamW and optimizers without a rate.
+
+    python benchmarks/language_models.py [--model headers] [--steps 500 1500] [--seeds 2]
+                                         [--methods NAME ...] [--picture FILE]
+
+Nothing about `Untuned` was chosen on the model "headers", whose text is the C++ headers that come
+with torch; "library", on Python's standard library, is like one of those that it was chosen on.
+A tenth of the files is for validation. Each step takes fresh random windows, the same for all
+optimizers, and all start from the same weights. AdamW has betas (0.9, 0.95), a warm-up of 5% and
+a cosine to zero, from five rates. Everything else is at its defaults, from its authors' packages.
+Validation losses are of the average where an optimizer keeps one.
+"""
+
+import argparse
+import importlib
+import math
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_language_model import warm_up_and_cosine
+from gpu_models import GPT, Size, loss_of
+from recording import FOLDER, Recording
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from hypergradient import Untuned
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+HELD_BACK = 10  # one file in so many
+MOST = 6_000_000  # bytes of a text
+CHECKS = 32  # batches of a validation
+POINTS = 24  # validations in a training
+
+
+@dataclass(frozen=True)
+class Model:
+    """A language model: the folder of its text, the files, its shape and its batch size."""
+
+    folder: Callable[[], Path]
+    pattern: str
+    size: Size
+    batch: int
+
+
+MODELS = {
+    "headers": Model(
+        lambda: Path(torch.__file__).parent / "include" / "torch" / "csrc",
+        "**/*.h",
+        Size(256, 48, 3, 4, 80),
+        12,
+    ),
+    "library": Model(
+        lambda: Path(sysconfig.get_paths()["stdlib"]), "*.py", Size(256, 64, 2, 2, 64), 8
+    ),
+    "tiny": Model(
+        lambda: Path(sysconfig.get_paths()["stdlib"]), "a*.py", Size(256, 16, 1, 2, 16), 2
+    ),
+}
+
+
+def text(model: Model) -> tuple[Tensor, Tensor]:
+    """Return the bytes to train on, and those to validate on, as 1-D int64 tensors."""
+    files = sorted(model.folder().glob(model.pattern))
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    size = 0
+    for place, i in enumerate(order):
+        data = files[i].read_bytes()
+        size += len(data)
+        if size > MOST:
+            break
+        parts[place % HELD_BACK == 0].append(data)
+    train, held = (torch.frombuffer(bytearray(b"\n".join(p)), dtype=torch.uint8) for p in parts)
+    return train.long(), held.long()
+
+
+def windows(data: Tensor, model: Model, generator: torch.Generator) -> Tensor:
+    """Return random windows of the text, (batch, context + 1)."""
+    context = model.size.context
+    at = torch.randint(len(data) - context - 1, (model.batch, 1), generator=generator)
+    return data[at + torch.arange(context + 1)]
+
+
+def adamw(rate: float, params: Any, steps: int) -> tuple[Any, Any]:
+    """Return AdamW and its schedule."""
+    optimizer = torch.optim.AdamW(params, rate, (0.9, 0.95), weight_decay=0.0, fused=True)
+    return optimizer, LambdaLR(optimizer, warm_up_and_cosine(steps))
+
+
+def package(name: str, params: Any, steps: int) -> tuple[Any, Any]:
+    """Return another author's optimizer at its defaults; `name` is module:class."""
+    module, _, cls = name.partition(":")
+    return getattr(importlib.import_module(module), cls)(params), None
+
+
+METHODS: dict[str, Callable[[Any, int], tuple[Any, Any]]] = {
+    "Untuned": lambda params, steps: (Untuned(params), None),
+    **{f"AdamW {rate:g}": partial(adamw, rate) for rate in RATES},
+    "AdamW 0.001, constant": lambda params, steps: (
+        torch.optim.AdamW(params, 1e-3, weight_decay=0.0, fused=True),
+        None,
+    ),
+    "ProdigyPlus": partial(package, "prodigyplus:ProdigyPlusScheduleFree"),
+    "Schedule-Free": partial(package, "schedulefree:AdamWScheduleFree"),
+}
+
+
+def train(
+    make: Callable[[Any, int], tuple[Any, Any]], model: Model, steps: int, seed: int
+) -> dict[str, Any]:
+    """Train one model, and return its validation losses and rates with their steps."""
+    torch.manual_seed(seed)
+    network = GPT(model.size)
+    optimizer, schedule = make(network.parameters(), steps)
+    set_mode(optimizer, "train")
+    data, held = text(model)
+    batches, checks = (torch.Generator().manual_seed(s) for s in (seed + 100, 99))
+    check = [windows(held, model, checks) for _ in range(CHECKS)]
+    row: dict[str, Any] = {"step": [], "validation loss": [], "rate": [], "seconds": []}
+    began = time.perf_counter()
+    marks = {round(steps ** (0.3 + 0.7 * i / POINTS)) for i in range(1, POINTS + 1)}
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        rate = float(optimizer.param_groups[0]["lr"])
+        loss_of(network, windows(data, model, batches)).backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        if step in marks:
+            row["step"].append(step)
+            row["rate"].append(rate * float(optimizer.param_groups[0].get("d", 1.0)))
+            loss = validation(network, optimizer, check)
+            row["validation loss"].append(loss if math.isfinite(loss) else None)
+            row["seconds"].append(round(time.perf_counter() - began, 1))
+    return row
+
+
+@torch.no_grad()
+def validation(network: GPT, optimizer: Any, check: list[Tensor]) -> float:
+    """Return the loss on text held back, of the average where the optimizer keeps one."""
+    set_mode(optimizer, "eval")
+    losses = [loss_of(network, each) for each in check]
+    set_mode(optimizer, "train")
+    return float(torch.stack(losses).mean())
+
+
+def set_mode(optimizer: Any, mode: str) -> None:
+    """Call `train` or `eval` of an optimizer that has them."""
+    if hasattr(optimizer, mode):
+        getattr(optimizer, mode)()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="headers", choices=MODELS)
+    parser.add_argument("--steps", type=int, nargs="+", default=[500, 1500])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    recording = Recording(f"language_models_{arguments.model}", arguments.folder)
+    for seed in range(arguments.seeds):
+        for steps in arguments.steps:
+            for name in arguments.methods:
+                run = partial(train, METHODS[name], MODELS[arguments.model], steps, seed)
+                row = recording.measure(f"{name}, {steps} steps, seed {seed}", run)
+                print(name, steps, seed, row["validation loss"][-1], row["rate"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
