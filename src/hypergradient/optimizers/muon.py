@@ -11,7 +11,14 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, check_params
+from hypergradient.engine.options import (
+    Granularity,
+    Product,
+    Reduction,
+    RuleName,
+    StepSizes,
+    check_params,
+)
 from hypergradient.engine.types import Group, State
 from hypergradient.optimizers.adam import AdamW
 
@@ -125,9 +132,14 @@ class MuonHD(HypergradientOptimizer):
         adamw_lr: the initial learning rate of all other parameters.
         adamw_betas: their decay rates.
         hypergrad_lr: beta, the step size of the learning rates' own update.
-        rule, granularity, reduction, product, lr_bounds, process_group: as in `Hypergradient`. The
-            rule is "multiplicative" by default, as an orthogonalised step has a size of its own.
         maximize: ascend instead.
+        rule: as in `Hypergradient`; "multiplicative" by default, as an orthogonalised step has a
+            size of its own.
+        granularity: what shares one rate, as in `Hypergradient`.
+        reduction: "sum" or "mean".
+        product: "direction" or "gradient".
+        lr_bounds: (low, high) that rates are clipped to; None for none.
+        process_group: of the ranks whose optimizers hold other parameters.
 
     Raises:
         ValueError: at construction, for an option out of its range.
@@ -160,7 +172,7 @@ class MuonHD(HypergradientOptimizer):
         adamw_lr: float | Tensor = 3e-4,
         adamw_betas: tuple[float, float] = (0.9, 0.999),
         maximize: bool = False,
-        hypergrad_lr: float | Tensor = 1e-3,
+        hypergrad_lr: StepSizes = 1e-3,
         rule: RuleName = "multiplicative",
         granularity: Granularity = "group",
         reduction: Reduction = "sum",
