@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from hypergradient import AdamWHD, SGDHD, Untuned
+from hypergradient import SGDHD, AdamWHD, Untuned
 
 
 def loss_after_a_corrupt_label(label: float) -> float:
