@@ -5,7 +5,8 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 VENV ?= .venv
 
-.PHONY: demo test mutations test-integrations smoke lint bench bench-gpu gpu faults bench-cluster clean
+.PHONY: demo test mutations test-integrations smoke lint docs wheel bench bench-gpu gpu faults \
+	bench-cluster clean
 
 demo: .venv/study  ## train on real data for a minute, and leave a report to look at
 	$(BIN)/hypergradient demo
@@ -25,6 +26,12 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/docs  ## the documentation site, into site/; every link and anchor is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+wheel: .venv/study  ## build the wheel, and try it in an empty environment beside torch alone
+	$(BIN)/python scripts/check_wheel.py "$(TORCH)"
 
 bench: .venv/bench  ## all benchmarks, into docs/benchmarks.md: a quarter of an hour, 2 cores at rest
 	$(BIN)/python benchmarks/bench.py
@@ -58,6 +65,10 @@ bench-cluster: .venv/dev  ## how studies scale on a dask cluster, and what 10,00
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+.venv/docs: .venv/study
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 .venv/bench: .venv/dev
 	echo "$(TORCH)" > .venv/constraints.txt  # or these packages bring a torch of their own
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -71,4 +82,4 @@ bench-cluster: .venv/dev  ## how studies scale on a dask cluster, and what 10,00
 	touch $@
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv results site

@@ -33,6 +33,14 @@ _kept: list[torch.library.Library] = []  # an operator lives as long as its libr
 
 
 @pytest.fixture
+def peft_importable() -> None:
+    """Skip where there is no PEFT, and let it import where torchvision is another torch's."""
+    if importlib.util.find_spec("peft") is None:
+        pytest.skip("peft is not installed: pip install 'hypergradient[integrations]'")
+    _declare_torchvision()
+
+
+@pytest.fixture
 def example() -> Callable[..., dict[str, Any]]:
     """Run an example of docs/integrations.md by its name, and return what it leaves."""
 

@@ -47,9 +47,8 @@ def test_tensorboard_logs_the_rate(example: Example, tmp_path: Path) -> None:
 def test_wandb_logs_offline(example: Example, tmp_path: Path) -> None:
     made = example("wandb", "wandb", folder=str(tmp_path))
     (file,) = tmp_path.rglob("run-*.wandb")
-    kept = file.read_bytes()  # numbers are in it as JSON
-    assert b"lr/median" in kept
-    assert json.dumps(made["optimizer"].lr_summary()["median"]).encode() in kept
+    assert file.read_bytes().count(b"lr/median") >= 20  # a record a step
+    assert made["rates"]["lr/median"] == made["optimizer"].lr_summary()["median"]
 
 
 def test_trackio_logs_on_this_machine(

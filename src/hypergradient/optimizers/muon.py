@@ -132,9 +132,14 @@ class MuonHD(HypergradientOptimizer):
         adamw_lr: the initial learning rate of all other parameters.
         adamw_betas: their decay rates.
         hypergrad_lr: beta, the step size of the learning rates' own update.
-        rule, granularity, reduction, product, lr_bounds, process_group: as in `Hypergradient`. The
-            rule is "multiplicative" by default, as an orthogonalised step has a size of its own.
         maximize: ascend instead.
+        rule: as in `Hypergradient`; "multiplicative" by default, as an orthogonalised step has a
+            size of its own.
+        granularity: what shares one rate, as in `Hypergradient`.
+        reduction: "sum" or "mean".
+        product: "direction" or "gradient".
+        lr_bounds: (low, high) that rates are clipped to; None for none.
+        process_group: of the ranks whose optimizers hold other parameters.
 
     Raises:
         ValueError: at construction, for an option out of its range.
