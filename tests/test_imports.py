@@ -14,7 +14,7 @@ from hypergradient.study.declare.fields import FIGURES
 from hypergradient.study.report.gallery import GALLERY
 
 LAYERS = (
-    {"errors"},
+    {"errors", "extras"},
     {"files", "html", "import_by_name"},
     {"tasks"},
     {"methods"},
@@ -26,7 +26,7 @@ LAYERS = (
     {"report"},
     {"landscape"},
     {"status"},
-    {"commands"},
+    {"commands", "completion"},
     {"comparison"},
     {"cli"},
 )

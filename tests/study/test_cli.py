@@ -9,6 +9,7 @@ import pytest
 
 from hypergradient.study import cli
 from hypergradient.study.declare.load import BUILT_IN, load_study
+from hypergradient.study.extras import install
 from hypergradient.study.run import execute as execution
 from hypergradient.study.run import worker
 from hypergradient.study.run.execute import Progress
@@ -75,6 +76,26 @@ def test_list_names_the_studies(command):
     assert [line.split()[0] for line in lines] == sorted(path.stem for path in BUILT_IN)
     (heatmap,) = (line for line in lines if line.startswith("poster-heatmap"))
     assert heatmap.endswith("(paper, laptop)")
+    needed = {line.split()[0]: line[19:47].strip() for line in lines}
+    assert needed["poster-heatmap"] == needed["network-mnist"] == "MNIST"
+    assert needed["untuned"] == "CIFAR-10, MNIST, extra bench"
+    assert needed["demo"] == "-"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "tuning-logreg", "--data-dir", "no/such"],
+        ["run", "tuning-logreg", "--data-dir", "no/such", "--out", "deep/er"],
+        ["report", "demo", "--out", "typo"],
+        ["landscape", "beel", "--out", "deep/typo"],
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(command, tmp_path, arguments):
+    code, _, complaint = command(*arguments)
+    assert code == 2
+    assert len(complaint.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_study_from_declaration_to_report(command, study_file, tmp_path, monkeypatch):
@@ -234,7 +255,7 @@ def test_a_missing_extra_is_one_line(missing):
         [sys.executable, "-c", script, "demo"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == f"{missing} is not installed: pip install 'hypergradient[study]'\n"
+    assert done.stderr == f"{missing} is not installed: {install('study')}\n"
 
 
 def test_plain_lines_estimate_the_time_left(monkeypatch, capsys):

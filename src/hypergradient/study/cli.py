@@ -18,6 +18,7 @@ from hypergradient.study.commands import (
     cores,
     declared_and_store,
     known_and_store,
+    making,
     published_numbers,
     say,
     stop,
@@ -25,6 +26,7 @@ from hypergradient.study.commands import (
     write_results,
 )
 from hypergradient.study.errors import StudyError
+from hypergradient.study.extras import install
 from hypergradient.study.files import DISK_ERRORS, cannot_write
 
 if TYPE_CHECKING:
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
 
 def stop_for_extra(missing: ModuleNotFoundError) -> NoReturn:
     extra = "cluster" if missing.name in {"dask", "distributed"} else "study"
-    stop(f"{missing.name} is not installed: pip install 'hypergradient[{extra}]'")
+    stop(f"{missing.name} is not installed: {install(extra)}")
 
 
 try:
     import typer
 
+    from hypergradient.study import completion
     from hypergradient.study.comparison.command import compare_command
 except ModuleNotFoundError as error:
     stop_for_extra(error)
@@ -73,10 +76,16 @@ Scale = Annotated[
     typer.Option(
         help='"laptop" or "paper", where the study has scales. By default laptop.',
         show_default=False,
+        autocompletion=completion.scales,
     ),
 ]
 
-Name = Annotated[str, typer.Argument(help="A study's name, or the path of a .toml file.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A study's name, or the path of a .toml file.", autocompletion=completion.studies
+    ),
+]
 
 Workers = Annotated[
     int | None,
@@ -111,13 +120,15 @@ def demo(out: Out = None, workers: Workers = None) -> None:
 
 @app.command("list")
 def list_studies() -> None:
-    """List the studies that come with the package, and their scales."""
+    """List the studies that come with the package: what each needs, its title and its scales."""
     from hypergradient.study.declare.load import built_in_studies, read_toml
+    from hypergradient.study.declare.needs import needs
 
     for name, path in built_in_studies().items():
         content = read_toml(path)
         scales = ", ".join(content.get("scale", {}))
-        say(f"{name:20} {content['title']}{scales and f' ({scales})'}")
+        wanted = ", ".join(needs(content)) or "-"
+        say(f"{name:18} {wanted:28} {content['title']}{scales and f' ({scales})'}")
 
 
 @app.command()
@@ -169,12 +180,12 @@ def run(
     declared, store = known_and_store(study, scale, out)
     if declared is None:
         declared, store = declared_and_store(study, scale, out)
-    check_writable(store.folder)
-    check_own(store.folder)
     runs = declared.runs()
-    missing = store.missing(runs)
-    check_needs(missing, data_dir)
-    published_numbers(study, declared)  # or training would end with an error, hours from now
+    with making(store.folder):
+        check_own(store.folder)
+        missing = store.missing(runs)
+        check_needs(missing, data_dir)
+        published_numbers(study, declared)  # or training would end with an error, hours from now
     remember(declared, find_study(study), store.folder)
     workers = workers or cores()
     done = len(runs) - len(missing)
@@ -228,8 +239,10 @@ def status(
 def report(study: Name, scale: Scale = None, out: Out = None) -> None:
     """Write a study's tables and report anew from the results there are."""
     declared, store = declared_and_store(study, scale, out)
-    check_writable(store.folder)
     check_own(store.folder)
+    if not store.begun():
+        raise StudyError(f"nothing was run in {store.folder}: hypergradient run {study} runs it")
+    check_writable(store.folder)
     runs = write_results(study, declared, store, anew=True)
     say(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
 
@@ -271,10 +284,15 @@ def landscape(
             help="Names such as beale or rosenbrock, or module:function for your own of two "
             "tensors, x and y. By default beale.",
             show_default=False,
+            autocompletion=completion.functions,
         ),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help='Also "gd+ global" and its like: one rate for both coordinates.')
+        str,
+        typer.Option(
+            help='Also "gd+ global" and its like: one rate for both coordinates.',
+            autocompletion=completion.descents,
+        ),
     ] = "gd,gd+,gdm,gdm+,nag,nag+,adam,adam+",
     steps: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="The most steps to take.")
@@ -293,8 +311,9 @@ def landscape(
     """Watch optimizers descend functions of two variables, each rate moved by hypergradients."""
     from hypergradient.study.landscape.lab import visit
 
-    check_writable(out)
-    say(f"page: {visit(functions or ['beale'], methods, steps, search, start, box, out, say)}")
+    with making(out):
+        page = visit(functions or ["beale"], methods, steps, search, start, box, out, say)
+    say(f"page: {page}")
 
 
 def skip_last_collection() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,6 +14,8 @@ from hypergradient import __version__
 from hypergradient.study.errors import StudyError, as_one_line, one_line, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
 
     from hypergradient.study.declare.run import Run
@@ -97,6 +100,21 @@ def check_writable(out: Path) -> None:
         raise StudyError(
             f"cannot write to {out}: {error.strerror}; choose another --out"
         ) from error
+
+
+@contextmanager
+def making(out: Path) -> Iterator[None]:
+    """Make a folder, and take it away again if nothing is in it when the block ends by an error."""
+    check_name(out)
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        check_writable(out)
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # it is in use
+                folder.rmdir()
+        raise
 
 
 def check_own(out: Path) -> None:

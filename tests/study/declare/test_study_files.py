@@ -65,6 +65,44 @@ def test_all_errors_of_a_study_are_told_at_once_one_line_each(study_file):
     assert len(lines) == len(wanted)
 
 
+SEVERAL_FAULTS_IN_ONE_TABLE = """
+tasks = ["digits-logreg"]
+seed = [0]
+
+[[methods]]
+names = ["AdamW-HDD", "SGDN", "SGD-HD"]
+grids = {{ lr = [0.1] }}
+schedule = ["cosin"]
+grid = {{ lr = [0.1], momentun = [0.9], hypergrad_lrr = [1e-3], nesterov = [true], wd = ["x", []] }}
+"""
+
+
+def test_all_faults_of_a_table_are_told_at_once_with_what_was_meant(study_file):
+    path = study_file(SEVERAL_FAULTS_IN_ONE_TABLE)
+    with pytest.raises(StudyError) as error:
+        load_study(path)
+    told = [line.removeprefix(f"{path}: ") for line in str(error.value).splitlines()]
+    start, meant = "methods.0", "hypergrad_lrr (did you mean hypergrad_lr?)"
+    wanted = [
+        "seed: is not known; did you mean seeds?",
+        f"{start}.grids: is not known; did you mean grid?",
+        f"{start}.names.0: method 'AdamW-HDD' is not known; did you mean AdamW-HD?",
+        f"{start}.schedule.0: schedule 'cosin' is not known; did you mean cosine?",
+        f"{start}: SGDN: no option momentun (did you mean momentum?), hypergrad_lrr",
+        f"{start}: SGD-HD: no option momentun (did you mean momentum?), {meant}",
+        f"{start}: SGDN: nesterov cannot be set in a grid: the method or study fixes it",
+    ]
+    assert not [line for line in wanted if line not in told], told
+
+
+def test_only_some_fields_change_with_the_scale(study_file):
+    path = study_file("\n[scale.small]\ntitle = 'b'\nepoch = 3\n")
+    with pytest.raises(StudyError) as error:
+        load_study(path)
+    assert f"{path}: scale.small.title: cannot change" in str(error.value)
+    assert f"{path}: scale.small.epoch: did you mean epochs?" in str(error.value)
+
+
 @pytest.mark.parametrize("text", ["title = ", "title = 'caf\udce9'"], ids=["syntax", "encoding"])
 def test_a_file_that_is_no_toml_is_told_in_one_line(tmp_path, text):
     path = tmp_path / "bad.toml"

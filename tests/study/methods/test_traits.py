@@ -62,7 +62,7 @@ def test_the_traits_of_the_methods(method):
     ],
 )
 def test_hyperparameters_count(method, hyper, traits):
-    assert find_method(method).problem(hyper) is None
+    assert find_method(method).problems(hyper) == []
     assert find_method(method).traits(hyper) == Traits(*traits)
 
 

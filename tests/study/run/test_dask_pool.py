@@ -16,6 +16,7 @@ from processes import Forked, Ledger, numbers, record, wait_until
 
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.errors import StudyError
+from hypergradient.study.extras import install
 from hypergradient.study.run import dask_pool
 from hypergradient.study.run.dask_worker import (
     WorkerProcess,
@@ -290,7 +291,7 @@ def test_without_the_extra_it_is_one_line(command, study_file, monkeypatch):
     monkeypatch.delitem(sys.modules, "hypergradient.study.run.dask_pool")
     code, _, complaint = command("run", study_file(), "--cluster", "local")
     assert code == 2
-    assert complaint == "distributed is not installed: pip install 'hypergradient[cluster]'\n"
+    assert complaint == f"distributed is not installed: {install('cluster')}\n"
 
 
 def test_a_worker_that_is_of_no_use_says_why(own, tmp_path):

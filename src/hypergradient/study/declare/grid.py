@@ -81,17 +81,19 @@ class MethodEntry(Frozen):
         """Check the zip's lengths, then build each optimizer with each setting to see if it can."""
         if info.context == TRUST_NAMES:
             return self
+        problems: dict[str, None] = {}
         if len({len(values) for values in self.zip.values()}) > 1:
             lengths = ", ".join(f"{key} {len(values)}" for key, values in self.zip.items())
-            raise ValueError(f"zip: lists of one length are needed, not {lengths}")
+            problems[f"zip: lists of one length are needed, not {lengths}"] = None
         if both := self.grid.keys() & self.zip.keys():
-            raise ValueError(f"{', '.join(sorted(both))} is in both grid and zip")
+            problems[f"{', '.join(sorted(both))} is in both grid and zip"] = None
         refuse_many(self.count() * len(self.names) * max(1, len(self.schedule)))
-        problems = {
+        settings = [] if problems else self.settings()
+        problems |= {
             f"{name}: {problem}": None
             for name in self.names
-            for setting in self.settings()
-            if (problem := find_method(name).problem(setting))
+            for setting in settings
+            for problem in find_method(name).problems(setting)
         }
         for name in self.names:
             fitting = find_method(name).schedules
@@ -101,5 +103,5 @@ class MethodEntry(Frozen):
                 if schedule not in fitting
             }
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self

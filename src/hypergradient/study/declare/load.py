@@ -7,10 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    ValidationError,
-)
-
+from hypergradient.study.declare.problems import checked, meant
 from hypergradient.study.declare.study import Study
 from hypergradient.study.errors import StudyError, one_line
 
@@ -109,18 +106,17 @@ def load_study(path: Path, scale: str | None = None) -> Study:
     studies: dict[str | None, Study] = {}
     for name, changes in scales.items() or [(None, {})]:
         allowed = {key: value for key, value in changes.items() if key in SCALABLE}
-        try:
-            studies[name] = Study.model_validate(
-                content | allowed | {"name": path.stem, "scale": name}
-            )
-        except ValidationError as error:
-            for problem in error.errors():
-                place = ".".join(str(part) for part in problem["loc"])
-                where = f"scale.{name}.{place}" if place.split(".")[0] in allowed else place
-                message = problem["msg"].removeprefix("Value error, ")
-                problems[f"{path}: {where}: {message}" if where else f"{path}: {message}"] = None
+        changed = content | allowed | {"name": path.stem, "scale": name}
+        study, wrong = checked(changed)
+        for place, message in wrong:
+            at = ".".join(str(part) for part in place)
+            where = f"scale.{name}.{at}" if at.split(".")[0] in allowed else at
+            problems[f"{path}: {where}: {message}" if where else f"{path}: {message}"] = None
+        if study is not None:
+            studies[name] = study
         for key in changes.keys() - allowed.keys():
-            problems[f"{path}: scale.{name}.{key}: only {', '.join(SCALABLE)} can change"] = None
+            hint = "cannot change" if key in Study.model_fields else meant(key, SCALABLE)
+            problems[f"{path}: scale.{name}.{key}: {hint}"] = None
     published = content.get("published")
     if isinstance(published, str) and not is_file(path.parent / published):
         problems[f"{path}: published: no file {published} beside the study"] = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line
+from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line, one_line
+from hypergradient.study.extras import install
 from hypergradient.study.import_by_name import (
     import_object,
     is_reference,
@@ -46,6 +48,11 @@ class Method:
     optimizer: str
     fixed: Mapping[str, float | bool | str] = field(default_factory=dict)
     known_traits: Traits | None = None
+
+    @property
+    def from_other_package(self) -> bool:
+        """Whether its class is another author's, from a package of the extra `bench`."""
+        return self.optimizer.startswith("hypergradient.study.methods.baselines:")
 
     def optimizer_class(self) -> Callable[..., Optimizer]:
         """Import and return the optimizer's class."""
@@ -109,19 +116,33 @@ class Method:
         try:
             self.build([torch.zeros(PROBE, requires_grad=True)], {})
         except ModuleNotFoundError as error:
-            return f"{error}: pip install 'hypergradient[bench]'"
-        except OWN_CODE_RAISES:  # ``problem`` says what is wrong with options
+            return f"{error}: {install('bench')}"
+        except OWN_CODE_RAISES:  # ``problems`` says what is wrong with options
             return None
         return None
 
-    def problem(self, hyper: Mapping[str, float | bool | str]) -> str | None:
-        """Return why the optimizer refuses these hyperparameters, or None if it accepts them."""
+    def problems(self, hyper: Mapping[str, float | bool | str]) -> list[str]:
+        """Return why the optimizer refuses these hyperparameters; nothing if it accepts them."""
+        found = []
+        if unknown := [key for key in hyper if not self.accepts(key)]:
+            found.append(f"no option {', '.join(map(self._with_hint, unknown))}")
+        if repeated := [key for key in hyper if key in self.fixed or key == "weight_decay"]:
+            keys = ", ".join(repeated)
+            found.append(f"{keys} cannot be set in a grid: the method or study fixes it")
+        known = {key: hyper[key] for key in hyper.keys() - {*unknown, *repeated}}
+        refused = self._refusal(known) if known or not found else None
+        return [*found, *([refused] if refused else [])]
+
+    def _with_hint(self, unknown: str) -> str:
+        """Return an option that is not known, with the close one that was perhaps meant."""
+        known = inspect.signature(self.optimizer_class()).parameters.keys() - {"params"}
+        close = get_close_matches(unknown, sorted(known), n=1)
+        return f"{unknown} (did you mean {close[0]}?)" if close else unknown
+
+    def _refusal(self, hyper: Mapping[str, float | bool | str]) -> str | None:
+        """Return what the optimizer says to options that it has, or None if it takes a step."""
         import torch  # noqa: PLC0415  (2 s, and not needed to list the studies)
 
-        if unknown := [key for key in hyper if not self.accepts(key)]:
-            return f"no option {', '.join(unknown)}"
-        if repeated := [key for key in hyper if key in self.fixed or key == "weight_decay"]:
-            return f"{', '.join(repeated)} cannot be set in a grid: the method or study fixes it"
         parameter = torch.zeros(PROBE, requires_grad=True)
         parameter.grad = torch.zeros(PROBE)
         try:
@@ -131,7 +152,7 @@ class Method:
         except ModuleNotFoundError:  # ``lacking`` says it: a study can be read without the package
             return None
         except (TypeError, ValueError, RuntimeError) as error:
-            return str(error)
+            return one_line(str(error))
         except OWN_CODE_RAISES as error:
             return as_one_line(error)
         return None

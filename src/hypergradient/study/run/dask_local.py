@@ -16,6 +16,7 @@ from distributed.security import Security
 
 import distributed as untyped
 from hypergradient.study.errors import StudyError
+from hypergradient.study.extras import install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +98,6 @@ def openssl_key() -> tuple[str, str]:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise StudyError(
             "--cluster local needs a key that only its own processes know: "
-            "pip install 'hypergradient[cluster]' (cryptography), or install openssl"
+            f"{install('cluster')} (cryptography), or install openssl"
         ) from error
     return key, certificate
