@@ -18,11 +18,13 @@ from hypergradient.study.commands import (
     cores,
     declared_and_store,
     known_and_store,
+    live_page,
     making,
     published_numbers,
     say,
     stop,
     train,
+    wait_for_interrupt,
     write_results,
 )
 from hypergradient.study.errors import StudyError
@@ -90,6 +92,11 @@ Name = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
+]
+
+Live = Annotated[
+    bool,
+    typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
 ]
 
 Cluster = Annotated[
@@ -171,6 +178,7 @@ def run(
     out: Out = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    live: Live = False,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.declare.load import find_study
@@ -193,7 +201,8 @@ def run(
     began = time.monotonic()
     try:
         if missing:
-            train(runs, store, workers, data_dir, cluster)
+            with live_page(declared, store, wanted=live):
+                train(runs, store, workers, data_dir, cluster)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)
@@ -214,10 +223,19 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Again every two seconds, until all are finished.")
     ] = False,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Show the curves on a page of this machine, until Ctrl-C."),
+    ] = False,
 ) -> None:
     """Say how far a study is: in this or any other process."""
     from hypergradient.study.status import state_of
 
+    if serve:
+        shown, store = known_and_store(study, scale, out)
+        with live_page(shown or declared_and_store(study, scale, out)[0], store):
+            wait_for_interrupt()
+        return
     while True:
         declared, store = known_and_store(study, scale, out)
         if declared is None:
