@@ -47,20 +47,23 @@ const showCurves = () => {
   }));
   const axis = (text) => ({ title: { text, font: { size: 12 } }, gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false, showline: true, nticks: 6 });
   const panels = byId("panels");
+  if (!panels.children.length) { // all of them first: a plot is as wide as its panel is then
+    for (const name of Object.values(PANELS)) panels.append(element("figure", { className: "panel" }, element("h3", {}, name), element("div", { className: "plot" })));
+  }
   Object.entries(PANELS).forEach(([column, name], place) => {
-    panels.children[place] ?? panels.append(element("figure", { className: "panel" }, element("h3"), element("div", { className: "plot" })));
-    const [heading, plot] = panels.children[place].children;
-    heading.textContent = name;
+    const plot = panels.children[place].lastChild;
     const traces = here.map((one) => ({
       x: one[x], y: one[column].map((value, i) => (column === "lr_mean" && one.step[i] === 0 ? null : value)), mode: one[x].length > 1 ? "lines" : "markers", opacity: one.state === "training" ? 1 : 0.35,
       line: { color: colourOf(one.method, methods), width: one.state === "training" ? 2.2 : 1.2 }, marker: { color: colourOf(one.method, methods), size: 5 },
       text: one[x].map(() => one.name), hovertemplate: "%{text}<br>%{y:.3~g}<extra></extra>",
     }));
-    const log = traces.every((trace) => trace.y.every((value) => value === null || value > 0));
+    const shown = traces.flatMap((trace) => trace.y).filter((value) => value > 0);
+    const decades = Math.log10(Math.max(...shown) / Math.min(...shown));
+    const log = shown.length > 0 && traces.every((trace) => trace.y.every((value) => value === null || value > 0));
     Plotly.react(plot, traces, {
       margin: { l: 64, r: 10, t: 8, b: 42 }, showlegend: false, hovermode: "closest", uirevision: "kept", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--soft") },
-      xaxis: { ...axis(x), rangemode: "tozero" }, yaxis: { ...axis(name.toLowerCase()), type: log ? "log" : "linear", exponentformat: "power" },
+      xaxis: { ...axis(x), rangemode: "tozero" }, yaxis: { ...axis(name.toLowerCase()), type: log ? "log" : "linear", exponentformat: "power", ...(log ? { dtick: decades > 1.2 ? Math.ceil(decades / 6) : decades > 0.5 ? "D2" : "D1" } : {}) },
     }, { displayModeBar: false, responsive: true });
   });
 };
