@@ -28,6 +28,8 @@ BETAS = {  # rates move by some percent a step
     "additive": 1e-3,
     "multiplicative": 0.2,
     "relative": 0.02,
+    "adam": 2e-3,
+    "hdm": 2e-3,
 }
 TIGHT = (0.048, 0.053)  # rates that start at LR run into both ends within a few steps
 APART = torch.tensor([1.0, 0.99, 1.01], dtype=torch.float64)  # rates of members

@@ -180,14 +180,18 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
             total / len(pool) for total in (h, terms, g_squared, u_squared)
         )
 
-    size = abs(alpha) + o.hypergrad_lr * terms
+    size, product_sum = abs(alpha) + o.hypergrad_lr * terms, h
     if FORMS[o.rule] == "cosine":
         norms = math.sqrt(g_squared) * math.sqrt(u_squared)
         cosine = 0.0 if norms == 0.0 else h / norms
         if o.granularity == "element":  # of two numbers, whose squares may be too small
             cosine = sign(g) * sign(u)
         h = cosine
-    if FORMS[o.rule] != "inner product":
+    if FORMS[o.rule] == "normalised":
+        h = over_squares(h, u_squared) if o.granularity != "element" else over_squares(g, u)
+    if o.rule in RATIOS:
+        size = abs(alpha) + o.hypergrad_lr * (terms / abs(product_sum) if product_sum else 1.0)
+    elif FORMS[o.rule] != "inner product":
         size = abs(alpha) * (1 + o.hypergrad_lr)
     new = RULES[o.rule](s.rate, h, o.hypergrad_lr)
     s.rate.terms = size if math.isfinite(new) else abs(alpha)
@@ -197,6 +201,11 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
         lower, upper = o.lr_bounds
         new = min(max(new, lower), upper)
     return new
+
+
+def over_squares(h: float, of: float) -> float:
+    """The ratio of two numbers, and 0 where there is nothing to divide by."""
+    return h / of if of else 0.0
 
 
 def of_all(s: Scalar) -> bool:
@@ -235,8 +244,43 @@ def relative(rate: Rate, h: float, beta: float) -> float:
     return rate.value * moved / over_max
 
 
-RULES = {"additive": additive, "multiplicative": multiplicative, "relative": relative}
-FORMS = {"additive": "inner product", "multiplicative": "cosine", "relative": "logarithmic"}
+def adam_of_h(rate: Rate, h: float, beta: float) -> float:
+    """Adam's ratio of h, counted from the first h that is not 0."""
+    if not math.isfinite(h):
+        return rate.value
+    steps, m, v = rate.memory or (0.0, 0.0, 0.0)
+    steps += 1 if steps or h else 0
+    rate.memory = [steps, m + 0.1 * (h - m), v + 0.001 * (h * h - v)]
+    if not steps:
+        return rate.value
+    _, m, v = rate.memory
+    return rate.value + beta * m / (1 - 0.9**steps) / (math.sqrt(v / (1 - 0.999**steps)) + 1e-8)
+
+
+def hdm(rate: Rate, h: float, beta: float) -> float:
+    """AdaGrad on h, which is <g, u> / <u, u>."""
+    if not math.isfinite(h):
+        return rate.value
+    (total,) = rate.memory or (0.0,)
+    rate.memory = [total + h * h]
+    return rate.value + (beta * h / math.sqrt(rate.memory[0]) if rate.memory[0] else 0.0)
+
+
+RULES = {
+    "additive": additive,
+    "multiplicative": multiplicative,
+    "relative": relative,
+    "adam": adam_of_h,
+    "hdm": hdm,
+}
+FORMS = {
+    "additive": "inner product",
+    "multiplicative": "cosine",
+    "relative": "logarithmic",
+    "adam": "inner product",
+    "hdm": "normalised",
+}
+RATIOS = ("adam", "hdm")  # of h to its own size: an error of h counts as a share of it
 
 
 def sign(x: float) -> float:

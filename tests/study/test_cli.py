@@ -109,11 +109,30 @@ def test_a_study_from_declaration_to_report(command, study_file, tmp_path, monke
     assert (out / "report.html").stat().st_size > 10_000
     assert len(pl.read_parquet(out / "runs.parquet")) == 12
     assert len(pl.read_csv(out / "epochs.csv")) == 12 * 3
-    monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
+    assert "writing the report" in done.stdout
     monkeypatch.setattr(worker, "work", lambda *_: pytest.fail("trains"))
+    written = []
+
+    def write_report(*_, **__):
+        written.append("report")
+        (out / "report.html").write_text("anew")
+
+    monkeypatch.setattr("hypergradient.study.report.page.write_report", write_report)
     code, shown, _ = command(*arguments)
-    assert code == 0
+    assert (code, written) == (0, [])
     assert "small: 12 runs, 12 of them done" in shown
+    assert "12 runs: 12 done" in shown
+    (out / "report.html").write_text("damaged")
+    command(*arguments)
+    assert written == ["report"]
+    command(*arguments)
+    assert written == ["report"]
+    command("report", *arguments[1:4])
+    assert written == ["report"] * 2
+    path = study_file()
+    path.write_text(path.read_text().replace('title = "Small"', 'title = "Other"'))
+    command(*arguments)
+    assert written == ["report"] * 3
 
 
 def test_a_failed_run_is_shown_and_the_exit_code_is_1(command, study_file, monkeypatch):
@@ -185,7 +204,7 @@ def test_status_report_and_clean(command, study_file, tmp_path):
     assert failure.startswith(f"failed: {in_full(failed)}: ValueError: no luck")
 
     code, shown, _ = command("report", path, "--out", "out")
-    assert (code, shown) == (0, "3 of 12 runs are in out/report.html\n")
+    assert (code, shown) == (0, "writing the report\n3 of 12 runs are in out/report.html\n")
     assert len(pl.read_parquet(tmp_path / "out" / "runs.parquet")) == 3
 
     _, shown, _ = command("clean", path, "--out", "out", "--yes")

@@ -12,7 +12,7 @@ from hypergradient.engine.iterates import AverageNumbers
 from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.param_step import KEPT, Batches, ParamStep, UpdateRule
-from hypergradient.engine.rules import RULES
+from hypergradient.engine.rules import rule_of
 from hypergradient.engine.stand_ins import STAND_INS, theta_of, wide, write
 from hypergradient.engine.tensors import dense_gradient, gradient_of, in_graph
 from hypergradient.engine.torch_kernels import has_fused
@@ -48,7 +48,7 @@ class Collector:
         self._trace = optimizer.has_trace
         self._stand_ins: list[tuple[Tensor, Tensor]] = []
         self._norms = self._trace or any(
-            RULES[group["rule"]].form == "cosine" for group in optimizer.param_groups
+            rule_of(group).needs_norms for group in optimizer.param_groups
         )
 
     def batches(self, group: Group, numbers: AverageNumbers | None = None) -> Batches:
@@ -62,7 +62,7 @@ class Collector:
         names, granularity = optimizer.memory_names(group), group["granularity"]
         base, alpha = optimizer.base_of(group), alpha_of(group)
         kernels = base if isinstance(base, KernelBase) else None
-        rule_memory = tuple(RULES[group["rule"]].memory) if granularity == "element" else ()
+        rule_memory = tuple(rule_of(group).memory) if granularity == "element" else ()
         own_rates = granularity in ("tensor", "element", "member")
         own_products = granularity == "tensor" or ranks is not None
         fused, states = group.get("fused"), optimizer.state
@@ -131,7 +131,7 @@ class Collector:
             if own is None:
                 own = self._products[shared] = InnerProducts(norms=self._norms)
         scale: Number | None = None
-        if own is not None and RULES[group["rule"]].form == "logarithmic":
+        if own is not None and rule_of(group).form == "logarithmic":
             scale = self._rate_of_products(group, p) if numbers is None else numbers.learned
         direction, kept, update = stored_direction, None, None
         if group["product"] == "gradient":

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hypergradient.engine.numbers import as_float, assign, cosine_of_elements
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
-from hypergradient.engine.rules import RULES
+from hypergradient.engine.rules import beta_of, rule_of
 from hypergradient.engine.tensors import (
     chunks,
     descent_gradient,
@@ -85,7 +85,7 @@ def apply_rule(
         memory: what the rule remembers, in the order of `Rule.memory`, written to.
         agreement: that of `InnerProducts`, for rules that use it.
     """
-    named, beta, bounds = RULES[group["rule"]], group["hypergrad_lr"], group["lr_bounds"]
+    named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
     rule, form = named.update, named.form
     if named.uses_agreement and agreement is not None:
         rule = partial(rule, agreement=agreement)
@@ -124,8 +124,13 @@ def _move_elements(
 ) -> None:
     """Move a rate for each element: there <g_t, u_{t-1}> is a product of two numbers."""
     g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
-    rule = RULES[group["rule"]]
-    h = cosine_of_elements(g, u) if rule.form == "cosine" else g * u
+    rule = rule_of(group)
+    if rule.form == "cosine":
+        h = cosine_of_elements(g, u)
+    elif rule.form == "normalised":
+        h = torch.where(u == 0, 0.0 * g, g / torch.where(u == 0, 1.0, u))
+    else:
+        h = g * u
     if rule.form == "logarithmic":
         h = alpha * h
     apply_rule(group, alpha, h, memory)

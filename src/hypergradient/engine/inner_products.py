@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.numbers import cosine, total, where
-from hypergradient.engine.rules import RULES
+from hypergradient.engine.rules import RULES, rule_of
 from hypergradient.engine.types import Group, Number
 
 
@@ -59,8 +59,13 @@ class InnerProducts:
     def hypergradient(self, group: Group) -> Number:
         """Return h_t in the form that the group's rule wants."""
         gu, *norms = self.totals()
-        if RULES[group["rule"]].form == "cosine":
+        form = rule_of(group).form
+        if form == "cosine":
             return cosine(gu, *norms)
+        if form == "normalised":
+            uu = norms[1]
+            normalised: Number = where(uu > 0, gu, 0.0 * gu) / where(uu > 0, uu, 1.0)
+            return normalised
         if group["reduction"] != "mean":
             return gu
         return gu / (self.count if isinstance(self.count, Tensor) else max(self.count, 1))

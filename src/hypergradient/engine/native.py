@@ -16,7 +16,7 @@ from hypergradient.engine.adam_direction import AdamDirection
 from hypergradient.engine.base import stored_direction
 from hypergradient.engine.hypergradients import accumulate
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
-from hypergradient.engine.rules import RULES, additive
+from hypergradient.engine.rules import additive, beta_of, rule_of
 from hypergradient.engine.tensors import in_graph, same_layout
 from hypergradient.engine.types import Direction
 
@@ -223,7 +223,7 @@ def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None
     alpha, decay = first.alpha, group["weight_decay"]
     if (
         not (direction is stored_direction or type(direction) is AdamDirection)
-        or (RULES[group["rule"]].update is not additive if products is None else alpha.dim())
+        or (rule_of(group).update is not additive if products is None else alpha.dim())
         or isinstance(decay, Tensor)
         or not (alpha.is_cpu and first.p.is_cpu)
         or not first.memory
@@ -235,9 +235,7 @@ def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None
     if abs(left) <= EPS:  # see AdamDirection
         decoupled, left = 0.0, 1.0
     a, b, after = (0.0, 1.0, 0.0), (0.0, 1.0), stored_direction  # see StateUpdate
-    descends = (
-        rule.state_update is not None and group["hypergrad_lr"] != 0
-    )  # at 0 a step is torch's
+    descends = rule.state_update is not None and beta_of(group) != 0  # at 0 a step is torch's
     if rule.state_update is not None and descends:
         a, b, after = rule.state_update
     elif rule.direction_coefficients is not None:
@@ -251,7 +249,7 @@ def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None
         *(*_adam_numbers(after), 1.0),
         *a,
         *b,
-        *(products is not None and products.norms, group["hypergrad_lr"], low, high),
+        *(products is not None and products.norms, beta_of(group), low, high),
         *(descends, now),
     )
 

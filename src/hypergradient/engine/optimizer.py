@@ -29,7 +29,7 @@ from hypergradient.engine.native import NativeAverageStep, NativeStep
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.ranks import Ranks, ranks_of
-from hypergradient.engine.rules import RULES
+from hypergradient.engine.rules import rule_of
 from hypergradient.engine.state import StatefulOptimizer
 from hypergradient.engine.tensors import descent_gradient, inner, with_gradient
 from hypergradient.engine.torch_kernels import descend_by_kernel, direction_by_kernel
@@ -127,7 +127,7 @@ class HypergradientOptimizer(StatefulOptimizer):
         if ranks is not None:
             self._total(products, ranks)
         for group in self.param_groups:
-            names = RULES[group["rule"]].memory
+            names = rule_of(group).memory
             for key, alpha in shared_rates(self, group):
                 of = products.get(key)
                 if of is None:

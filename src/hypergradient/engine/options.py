@@ -7,16 +7,19 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 from torch.nn import Module
 
-from hypergradient.engine.rules import RULES
+from hypergradient.engine.rules import RULES, beta_of
 from hypergradient.engine.types import Group
 
 Granularity = Literal["global", "group", "tensor", "element", "member"]
 Reduction = Literal["sum", "mean"]
 Product = Literal["direction", "gradient"]
-RuleName = Literal["additive", "multiplicative", "relative"]
+RuleName = Literal["additive", "multiplicative", "relative", "adam", "hdm"]
+StepSizes = float | Tensor | tuple[float, ...]
+"""A number, or one a member in a tensor; or those of a tower, in which all but the last learn."""
 
-MADE_FOR = ("base", "granularity", "rule")
-"""The options on which it depends what an optimizer keeps: they stay as they were at the start."""
+MADE_FOR = ("base", "granularity", "rule", "hypergrad_lr")
+"""The options on which it depends what an optimizer keeps: they stay as they were at the start. Of
+`hypergrad_lr` that is how many numbers it has."""
 
 
 def check_kinds(group: Group, defaults: Mapping[str, Any]) -> None:
@@ -30,9 +33,10 @@ def check_kinds(group: Group, defaults: Mapping[str, Any]) -> None:
         ValueError: names the value and the remedy.
     """
     for name, usual in defaults.items():
-        if type(usual) in (int, float):
+        several = isinstance(usual, tuple) or name == "hypergrad_lr"
+        if type(usual) in (int, float) and not (several and isinstance(group[name], tuple)):
             _check_number(name, group[name])
-        elif isinstance(usual, tuple) and isinstance(group[name], tuple | list):
+        elif several and isinstance(group[name], tuple | list):
             for i, part in enumerate(group[name]):
                 _check_number(f"{name}[{i}]", part)
 
@@ -58,9 +62,8 @@ def check(group: Group) -> None:
     """
     _choose("granularity", group["granularity"], get_args(Granularity))
     several = group["granularity"] == "member"
-    usual = "1e-4, or 0 to keep the learning rate as it is"
-    numbers("hypergrad_lr", group["hypergrad_lr"], usual, several=several)
     _choose("rule", group["rule"], RULES)
+    check_step_sizes("hypergrad_lr", group["hypergrad_lr"], group["rule"], several=several)
     _choose("reduction", group["reduction"], get_args(Reduction))
     _choose("product", group["product"], get_args(Product))
     rates = numbers("lr", group["lr"], "1e-3", several=several)
@@ -69,9 +72,33 @@ def check(group: Group) -> None:
     numbers("weight_decay", group["weight_decay"], "1e-2, or 0 for none")
 
 
-def made_for(group: Group) -> tuple[str, ...]:
+def check_step_sizes(name: str, steps: Any, rule: str, *, several: bool = False) -> None:
+    """Check a step size, or those of a tower.
+
+    Raises:
+        ValueError: names the value and the remedy.
+    """
+    usual = "1e-4, or 0 to keep the learning rate as it is"
+    if not isinstance(steps, tuple):
+        numbers(name, steps, usual, several=several)
+        return
+    for i, step in enumerate(steps):
+        numbers(f"{name}[{i}]", step, usual)
+    if any(isinstance(step, Tensor) for step in steps) or len(steps) < 1:
+        raise ValueError(f"{name}={steps!r} is no tuple of floats, such as (1e-4, 1e-6)")
+    if RULES[rule].direction is None:
+        able = ", ".join(each for each in RULES if RULES[each].direction is not None)
+        raise ValueError(
+            f"{name}={steps!r} is a tower, which rule={rule!r} cannot have: give one number, or "
+            f"one of the rules {able}"
+        )
+
+
+def made_for(group: Group) -> tuple[Any, ...]:
     """Return the options of a group that its rates and states depend on, as `MADE_FOR` names."""
-    return group["base"], group["granularity"], group["rule"]
+    steps = group["hypergrad_lr"]
+    height = len(steps) if type(steps) is tuple else 1
+    return group["base"], group["granularity"], group["rule"], height
 
 
 def check_change(group: Group) -> None:
@@ -81,7 +108,14 @@ def check_change(group: Group) -> None:
         ValueError: it cannot; names the option, its value and the remedy.
     """
     for name, before in zip(MADE_FOR, group["made_for"], strict=True):
-        now = group[name]
+        now: Any = group[name]
+        if name == "hypergrad_lr":
+            now = len(now) if isinstance(now, tuple) else 1
+            if now != before:
+                raise ValueError(
+                    f"hypergrad_lr={group[name]!r} has {now} number(s) and had {before} when the "
+                    f"state of this group was made: give {before}, or make a new optimizer"
+                )
         alike = name == "rule" and now in RULES and RULES[now].memory == RULES[before].memory
         if now != before and not alike:
             raise ValueError(
@@ -155,8 +189,9 @@ def _check_number(name: str, value: Any) -> None:
 
 def _check_moves(group: Group, rates: list[float]) -> None:
     """Refuse a rate of 0 that no hypergradient can move."""
-    moves = any(numbers("hypergrad_lr", group["hypergrad_lr"], "", several=True))
-    if group["rule"] != "additive" and moves and 0 in rates:
+    moves = any(numbers("hypergrad_lr", beta_of(group), "", several=True))
+    multiplies = RULES[group["rule"]].form in ("cosine", "logarithmic")
+    if multiplies and moves and 0 in rates:
         raise ValueError(
             f"lr={group['lr']!r} stays 0 for ever with rule={group['rule']!r}, which multiplies "
             "it: start above 0, or use rule='additive'"

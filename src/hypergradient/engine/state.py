@@ -30,7 +30,7 @@ from hypergradient.engine.options import (
     made_for,
 )
 from hypergradient.engine.param_step import KEPT
-from hypergradient.engine.rules import RULES
+from hypergradient.engine.rules import RULES, rule_of
 from hypergradient.engine.tensors import as_real
 from hypergradient.engine.types import Group, State
 
@@ -169,14 +169,15 @@ class StatefulOptimizer(Optimizer):
         if group["granularity"] in ONE_RATE and not group["differentiable"]:
             group["effective_lr"] = alpha_of(group)  # loggers look for it
         for name, start in self._group_numbers(group).items():
-            value = torch.as_tensor(group.get(name, start)).to(alpha_of(group))
+            value = torch.as_tensor(group.get(name, start), dtype=alpha_of(group).dtype)
+            value = value.to(alpha_of(group))
             group[name] = value.detach().expand_as(alpha_of(group)).clone()
 
     def _group_numbers(self, group: Group) -> dict[str, float]:
         """Return the numbers that a group remembers, and where they start."""
         numbers: dict[str, float] = {}
         if group["granularity"] in ONE_RATE:
-            numbers.update(RULES[group["rule"]].memory)
+            numbers.update(rule_of(group).memory)
         return {**numbers, **self.iterate.group_numbers}
 
     def _before_step(self) -> None:
@@ -244,7 +245,8 @@ class StatefulOptimizer(Optimizer):
         That would round the rates of tensors and elements, what rules remember, and what a base
         keeps in a dtype of its own choice.
         """
-        names = {"lr", *(name for rule in RULES.values() for name in rule.memory)}
+        rules = (rule_of(group), *RULES.values())
+        names = {"lr", *(name for rule in rules for name in rule.memory)}
         if p in self.state and (self.has_trace or not isinstance(self.base_of(group), KernelBase)):
             fresh = self.initial_state(group, p)
             names |= {name for name, own in fresh.items() if own.dtype != as_real(p).dtype}
@@ -306,7 +308,7 @@ class StatefulOptimizer(Optimizer):
             state["lr"] = torch.zeros_like(p, dtype=wide, requires_grad=False)
             as_real(state["lr"]).add_(alpha_of(group))
         if "lr" in state:
-            for name, start in RULES[group["rule"]].memory.items():
+            for name, start in rule_of(group).memory.items():
                 state[name] = torch.zeros_like(state["lr"])
                 as_real(state[name]).add_(start)
         return state

@@ -13,7 +13,7 @@ from hypergradient.engine.adam_direction import AdamDirection
 from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_count
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, StepSizes
 from hypergradient.engine.torch_kernels import check_by_torch, wants_fused
 from hypergradient.engine.types import Direction, Group, Number, State
 
@@ -249,7 +249,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        hypergrad_lr: float | Tensor = 1e-8,
+        hypergrad_lr: StepSizes = 1e-8,
         rule: RuleName = "additive",
         granularity: Granularity = "group",
         reduction: Reduction = "sum",
@@ -318,7 +318,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        hypergrad_lr: float | Tensor = 1e-8,
+        hypergrad_lr: StepSizes = 1e-8,
         rule: RuleName = "additive",
         granularity: Granularity = "group",
         reduction: Reduction = "sum",

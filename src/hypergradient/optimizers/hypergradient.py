@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from hypergradient.engine.base import Base
-    from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+    from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, StepSizes
     from hypergradient.optimizers.bases import BaseName
 
 
@@ -76,7 +76,7 @@ class Hypergradient(HypergradientOptimizer):
         base: "Base | BaseName" = "sgd",
         lr: float | Tensor = 1e-3,
         *,
-        hypergrad_lr: float | Tensor = 1e-3,
+        hypergrad_lr: "StepSizes" = 1e-3,
         rule: "RuleName" = "additive",
         granularity: "Granularity" = "group",
         reduction: "Reduction" = "sum",

@@ -11,7 +11,14 @@ from torch.optim.optimizer import ParamsT
 
 from hypergradient.engine.base import Base
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, check_params
+from hypergradient.engine.options import (
+    Granularity,
+    Product,
+    Reduction,
+    RuleName,
+    StepSizes,
+    check_params,
+)
 from hypergradient.engine.types import Group, State
 from hypergradient.optimizers.adam import AdamW
 
@@ -165,7 +172,7 @@ class MuonHD(HypergradientOptimizer):
         adamw_lr: float | Tensor = 3e-4,
         adamw_betas: tuple[float, float] = (0.9, 0.999),
         maximize: bool = False,
-        hypergrad_lr: float | Tensor = 1e-3,
+        hypergrad_lr: StepSizes = 1e-3,
         rule: RuleName = "multiplicative",
         granularity: Granularity = "group",
         reduction: Reduction = "sum",

@@ -11,7 +11,7 @@ from torch.optim.sgd import sgd
 from hypergradient.engine.base import KernelBase, StateUpdate, stored_direction
 from hypergradient.engine.iterates import LastIterate, Velocity
 from hypergradient.engine.optimizer import HypergradientOptimizer
-from hypergradient.engine.options import Granularity, Product, Reduction, RuleName
+from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, StepSizes
 from hypergradient.engine.tensors import descent_gradient
 from hypergradient.engine.torch_kernels import check_by_torch
 from hypergradient.engine.types import Direction, Group, Number, State
@@ -238,7 +238,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         differentiable: bool = False,
         fused: bool | None = None,
         classical: bool = False,
-        hypergrad_lr: float | Tensor = 1e-3,
+        hypergrad_lr: StepSizes = 1e-3,
         rule: RuleName = "additive",
         granularity: Granularity = "group",
         reduction: Reduction = "sum",

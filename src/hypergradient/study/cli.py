@@ -22,6 +22,7 @@ from hypergradient.study.commands import (
     published_numbers,
     say,
     stop,
+    train,
     write_results,
 )
 from hypergradient.study.errors import StudyError
@@ -173,11 +174,11 @@ def run(
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.declare.load import find_study
     from hypergradient.study.declare.remembered import remember
-    from hypergradient.study.run.execute import execute
-    from hypergradient.study.run.progress import progress
     from hypergradient.study.status import failures, heading
 
-    declared, store = declared_and_store(study, scale, out)
+    declared, store = known_and_store(study, scale, out)
+    if declared is None:
+        declared, store = declared_and_store(study, scale, out)
     runs = declared.runs()
     with making(store.folder):
         check_own(store.folder)
@@ -190,8 +191,8 @@ def run(
     say(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
     began = time.monotonic()
     try:
-        with progress() as show:
-            execute(runs, store, workers=workers, data_dir=data_dir, cluster=cluster, report=show)
+        if missing:
+            train(runs, store, workers, data_dir, cluster)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)
@@ -241,7 +242,7 @@ def report(study: Name, scale: Scale = None, out: Out = None) -> None:
     if not store.begun():
         raise StudyError(f"nothing was run in {store.folder}: hypergradient run {study} runs it")
     check_writable(store.folder)
-    runs = write_results(study, declared, store)
+    runs = write_results(study, declared, store, anew=True)
     say(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from hypergradient import __version__
 from hypergradient.study.errors import StudyError, as_one_line, one_line, printable
 
 if TYPE_CHECKING:
@@ -139,6 +140,17 @@ def check_needs(missing: list[Run], data_dir: Path | None) -> None:
     load_data.cache_clear()
 
 
+def train(
+    runs: list[Run], store: Store, workers: int, data_dir: Path | None, cluster: str | None
+) -> None:
+    """Train the runs that are missing, and show how far they are."""
+    from hypergradient.study.run.execute import execute
+    from hypergradient.study.run.progress import progress
+
+    with progress() as show:
+        execute(runs, store, workers=workers, data_dir=data_dir, cluster=cluster, report=show)
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -146,14 +158,16 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
-    """Write the tables and the report, show the published numbers, and return ``runs``."""
+def write_results(name: str, study: Study, store: Store, *, anew: bool = False) -> pl.DataFrame:
+    """Write the tables and the report, show the published numbers, and return ``runs``.
+
+    A report that was made of the same tables stays as it is, unless ``anew`` asks for another.
+    """
     import polars as pl
 
-    from hypergradient.study.report.page import write_report
     from hypergradient.study.results import published
     from hypergradient.study.results.collect import collect
-    from hypergradient.study.results.write import write_tables
+    from hypergradient.study.results.write import is_drawn, note_drawn, write_tables
 
     runs, epochs = collect(study, store)
     write_tables(runs, epochs, store.folder)
@@ -163,8 +177,24 @@ def write_results(name: str, study: Study, store: Store) -> pl.DataFrame:
             show_beside_published(published.beside_published(runs, epochs, theirs))
         except pl.exceptions.PolarsError as error:
             complain(f"no published numbers beside ours: {as_one_line(error)}")
-    write_report(study, runs, epochs, store.folder, published=theirs, tell=complain)
+    of = _source_of_report(study, theirs)
+    if anew or not is_drawn(store.folder, of):
+        from hypergradient.study.report.page import write_report
+
+        say("writing the report")
+        problems: list[str] = []
+        write_report(study, runs, epochs, store.folder, published=theirs, tell=problems.append)
+        for problem in problems:
+            complain(problem)
+        if not problems:
+            note_drawn(store.folder, of)
     return runs
+
+
+def _source_of_report(study: Study, published: pl.DataFrame | None) -> str:
+    """Return what a report follows from, beside the tables."""
+    theirs = "" if published is None else published.write_csv()
+    return f"{__version__}\n{study.model_dump_json()}\n{theirs}"
 
 
 def published_numbers(name: str, study: Study) -> pl.DataFrame | None:

@@ -25,7 +25,7 @@ from hypergradient.engine.inner_products import InnerProducts, Products, shared_
 from hypergradient.engine.iterates import Average, AverageNumbers, LastIterate
 from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.param_step import ParamStep
-from hypergradient.engine.rules import RULES, additive, multiplicative
+from hypergradient.engine.rules import additive, beta_of, multiplicative, rule_of
 from hypergradient.engine.types import Group, Number
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class DeviceStep:
         if len(self._known_recipes) > MANY:  # an option moves in every step
             self._known_recipes.clear()
         known = self._known_recipes.setdefault(recipe, recipe)
-        return known, RULES[group["rule"]].form == "logarithmic"
+        return known, rule_of(group).form == "logarithmic"
 
     def accumulate(self) -> None:
         """Add up inner products, and advance the states; on an average, move theta too."""
@@ -210,8 +210,8 @@ class DeviceStep:
         left = {name: pool for name, pool in self._pools.items() if pool.key is not None}
         if not left.keys() - moved:
             return
-        cosines = (RULES[group["rule"]].form == "cosine" for group in self._groups)
-        norms = self._average or any(cosines)
+        normed = (rule_of(group).needs_norms for group in self._groups)
+        norms = self._average or any(normed)
         kernels, sums = self._kernels, self._kernels.sums()
         for name, count, row in zip(kernels.pools, kernels.counts, sums.unbind(), strict=True):
             if name in left and name not in moved:
@@ -284,12 +284,12 @@ NO_RATE = Recipe(maximize=False, l2=0.0, first=(0.0, 1.0, 0.0))
 def _update_of(group: Group, base: object, *, started: bool) -> StateUpdate | None:
     """Return how the state advances; None if options ask for more than the kernels can do."""
     named = group.get("foreach") is not None or group.get("fused") is not None
-    numbers = (group["weight_decay"], group["hypergrad_lr"], *group.get("betas", ()))
+    numbers = (group["weight_decay"], beta_of(group), *group.get("betas", ()))
     if (
         not isinstance(base, KernelBase)
         or named
         or any(isinstance(number, Tensor) for number in numbers)
-        or group["hypergrad_lr"] == 0  # then a step is torch's
+        or beta_of(group) == 0  # then a step is torch's
         or group["granularity"] == "member"
         or group["product"] != "direction"
         or group["differentiable"]
@@ -301,7 +301,7 @@ def _update_of(group: Group, base: object, *, started: bool) -> StateUpdate | No
 
 def _rate_recipe(group: Group) -> Recipe | None:
     """Return how a group's rates move; None if the kernels do not know the rule."""
-    rule, beta = RULES[group["rule"]], group["hypergrad_lr"]
+    rule, beta = rule_of(group), group["hypergrad_lr"]
     if rule.update not in KNOWN or isinstance(beta, Tensor):
         return None
     return NO_RATE._replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ TABLES = ("runs.parquet", "runs.csv", "epochs.parquet", "epochs.csv")
 
 SUMS = "SHA256SUMS"
 """The tables' checksums, as ``sha256sum --check`` reads them."""
+
+REPORT, DRAWN = "report.html", "report.sha256"
+"""The report, and the checksums of what it was made of and of itself."""
 
 
 def write_tables(runs: pl.DataFrame, epochs: pl.DataFrame, folder: Path) -> None:
@@ -40,11 +44,32 @@ def write_tables(runs: pl.DataFrame, epochs: pl.DataFrame, folder: Path) -> None
     write_text(folder / SUMS, "".join(sums))
 
 
+def is_drawn(folder: Path, of: str) -> bool:
+    """Return whether the report there was made of the tables there, and of ``of``."""
+    try:
+        written = (folder / DRAWN).read_text(encoding="utf-8", errors="replace")
+        figures = (folder / "figures").is_dir()
+        return figures and written == _drawn(folder, of)
+    except OSError:
+        return False
+
+
+def note_drawn(folder: Path, of: str) -> None:
+    """Note that the report there was made of the tables there, and of ``of``."""
+    with suppress(FileNotFoundError):  # somebody has deleted it already
+        write_text(folder / DRAWN, _drawn(folder, of))
+
+
+def _drawn(folder: Path, of: str) -> str:
+    source = of.encode() + (folder / SUMS).read_bytes()
+    return f"{sha256(source)}  source\n{sha256((folder / REPORT).read_bytes())}  {REPORT}\n"
+
+
 def foreign_files(folder: Path) -> list[Path]:
     """Return the files in a results folder that tables and report would replace, if not our own."""
     if (folder / SUMS).exists() or (folder / "runs").is_dir():
         return []
-    return [folder / name for name in (*TABLES, "report.html") if (folder / name).exists()]
+    return [folder / name for name in (*TABLES, REPORT) if (folder / name).exists()]
 
 
 def damaged_tables(folder: Path) -> list[Path]:

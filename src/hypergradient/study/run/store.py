@@ -55,7 +55,10 @@ class Store:
 
     def begun(self) -> set[str]:
         """Return the ids of all runs in the folder, of this study or another; it is listed once."""
-        with suppress(FileNotFoundError), os.scandir(self.folder / "runs") as entries:
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.folder / "runs") as entries,
+        ):
             return {entry.name for entry in entries}
         return set()
 
