@@ -18,6 +18,7 @@ from hypergradient.study.results.schema import (
     SETTINGS_SCHEMA,
     STATUS_SCHEMA,
 )
+from hypergradient.study.train.records import METRIC_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +43,11 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     iterations to convergence, ``steps_to_target`` is the first step, from 1, whose minibatch loss
     was at most ``target_loss``; it is null where that had not come after ``max_steps`` updates,
     the last epoch or divergence, and ``censored`` is then true. In other studies all four are
-    null. ``constant_loss`` is the training loss of the best outputs that do not depend on the
-    inputs; it is null in runs of earlier versions.
+    null. ``step_seconds`` is what a step took, without evaluation, and ``state_bytes`` what the
+    optimizer keeps for each parameter, of runs that are trained one by one. ``epochs`` has a column
+    for each metric of a person's own task, its name after ``metric_``. ``constant_loss`` is the
+    training loss of the best outputs that do not depend on the inputs; it is null in runs of
+    earlier versions, and where the loss is a person's own.
     """
     begun = store.begun()
     finished = [
@@ -59,7 +63,8 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         **SETTINGS_SCHEMA,
         **STATUS_SCHEMA,
     }
-    runs, epochs = Rows(schema), Rows(EPOCHS_SCHEMA)
+    own = dict.fromkeys(own_metrics(finished, store), pl.Float64)
+    runs, epochs = Rows(schema), Rows({**EPOCHS_SCHEMA, **own})
     for run in finished:
         status, records = store.status(run) or {}, []
         with suppress(StudyError):  # a run that failed may have damaged epochs besides
@@ -67,6 +72,23 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         epochs.add({"run_id": run.id} | record for record in records)
         runs.add([{"study": study.name, "scale": study.scale} | run_row(run, status, records)])
     return runs.table(), epochs.table()
+
+
+def own_metrics(finished: Iterable[Run], store: Store) -> list[str]:
+    """Return the columns of the metrics of a person's own tasks, as the first run of each has them.
+
+    They are read from the records, so that tables can be made where a task's file is gone.
+    """
+    names: dict[str, None] = {}
+    seen: set[str] = set()
+    for run in finished:
+        if run.task in seen:
+            continue
+        with suppress(StudyError):
+            for record in store.records(run)[:1]:
+                seen.add(run.task)
+                names |= dict.fromkeys(key for key in record if key.startswith(METRIC_PREFIX))
+    return [*names]
 
 
 def options_schema(runs: Iterable[Run]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Cost:
         runs: Their number.
         step_seconds: What one update takes, measured; a share of the stack's, where there is one.
         run_seconds: What one run takes, at most, where it ends at a loss.
+        valid_seconds: What one evaluation of a run takes.
+        epoch_steps: Updates in an epoch.
     """
 
     task: str
@@ -41,6 +43,8 @@ class Cost:
     runs: int
     step_seconds: float
     run_seconds: float
+    valid_seconds: float = 0.0
+    epoch_steps: int = 1
 
 
 def costs(missing: Iterable[Run], data_dir: Path | None) -> list[Cost]:
@@ -80,15 +84,20 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
         session.make_step()
         steps += 1
     step_seconds = (time.perf_counter() - began) / steps / len(together)
-    few = session.valid_x[:PROBE_EXAMPLES], session.valid_y[:PROBE_EXAMPLES]
     began = time.perf_counter()
-    session.evaluate_runs(*few)
-    valid_seconds = (time.perf_counter() - began) / len(together)
-    evaluated = len(session.valid_y) + run.whole_train_loss * len(session.train_y)
-    valid_seconds *= evaluated / len(few[1])
+    share = session.evaluate_part(PROBE_EXAMPLES)
+    valid_seconds = (time.perf_counter() - began) / len(together) / share
     epochs = -(-session.total_steps // session.steps_per_epoch)
     run_seconds = session.total_steps * step_seconds + (epochs + 1) * valid_seconds
-    return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)
+    return Cost(
+        run.task,
+        run.method,
+        len(runs),
+        step_seconds,
+        run_seconds,
+        valid_seconds,
+        session.steps_per_epoch,
+    )
 
 
 def duration(every: Iterable[Cost], workers: int) -> float:
