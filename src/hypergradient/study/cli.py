@@ -18,11 +18,13 @@ from hypergradient.study.commands import (
     declared_and_store,
     default_workers,
     known_and_store,
+    live_page,
     making,
     published_numbers,
     say,
     stop,
     train,
+    wait_for_interrupt,
     write_results,
 )
 from hypergradient.study.errors import StudyError
@@ -99,6 +101,11 @@ Device = Annotated[
         "one. Runs on another device are other runs. By default what the study says: cpu.",
         show_default=False,
     ),
+]
+
+Live = Annotated[
+    bool,
+    typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
 ]
 
 Cluster = Annotated[
@@ -182,6 +189,7 @@ def run(
     device: Device = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    live: Live = False,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.declare.load import find_study
@@ -204,7 +212,8 @@ def run(
     began = time.monotonic()
     try:
         if missing:
-            train(runs, store, workers, data_dir, cluster)
+            with live_page(declared, store, wanted=live):
+                train(runs, store, workers, data_dir, cluster)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)
@@ -226,10 +235,19 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Again every two seconds, until all are finished.")
     ] = False,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Show the curves on a page of this machine, until Ctrl-C."),
+    ] = False,
 ) -> None:
     """Say how far a study is: in this or any other process."""
     from hypergradient.study.status import state_of
 
+    if serve:
+        shown, store = known_and_store(study, scale, out, device)
+        with live_page(shown or declared_and_store(study, scale, out, device)[0], store):
+            wait_for_interrupt()
+        return
     while True:
         declared, store = known_and_store(study, scale, out, device)
         if declared is None:

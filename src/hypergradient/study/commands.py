@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -176,6 +177,33 @@ def default_workers(device: str) -> int:
     To use several GPUs, start the same command once for each, with ``CUDA_VISIBLE_DEVICES``.
     """
     return cores() if device == "cpu" else 1
+
+
+@contextmanager
+def live_page(study: Study, store: Store, port: int = 0, *, wanted: bool = True) -> Iterator[int]:
+    """Serve a page that shows a study's curves while the block runs, and say where it is.
+
+    Args:
+        study: The study.
+        store: Its results, which are only read.
+        port: The port; 0 is any that is free.
+        wanted: Whether to do anything.
+    """
+    if not wanted:
+        yield port
+        return
+    from hypergradient.study.live.server import served
+
+    with served(study, store, port) as address:
+        say(f"live: {address}")
+        yield int(address.rstrip("/").rpartition(":")[2])
+
+
+def wait_for_interrupt() -> None:
+    """Return when a person presses Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 def cores() -> int:
