@@ -245,10 +245,11 @@ def _pairs(
     group: Group, alpha: Tensor, of: Derivative, tensors: tuple[Tensor, ...]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield chunks of g_t and of d u_{t-1} / d option, in float32 or better."""
+    dtype = torch.promote_types(tensors[0].real.dtype, torch.float32)
+    alpha = alpha.to(dtype)
     for theta, grad, *states in chunks(*tensors):
-        dtype = torch.promote_types(theta.dtype, torch.float32)
         g = descent_gradient(group, grad, theta).to(dtype)
-        yield g, of.function(theta.to(dtype), alpha.to(dtype), *(t.to(dtype) for t in states))
+        yield g, of.function(theta.to(dtype), alpha, *(t.to(dtype) for t in states))
 
 
 @lru_cache(maxsize=100)
