@@ -13,10 +13,11 @@ from hypergradient.study.comparison.declaration import RIVAL, to_toml
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.remembered import remember
 from hypergradient.study.files import write_text
-from hypergradient.study.results.collect import collect
+from hypergradient.study.results.collect import COSTS, collect
 from hypergradient.study.results.compare import contest
+from hypergradient.study.run.claim import read_json, to_json
 from hypergradient.study.run.execute import POLL_SECONDS, execute, look
-from hypergradient.study.run.plan import costs, duration, in_words
+from hypergradient.study.run.plan import costs, duration, in_words, step_costs
 from hypergradient.study.run.progress import progress
 from hypergradient.study.run.store import Store
 from hypergradient.study.run.worker import work
@@ -57,11 +58,21 @@ def train_all(question: Question, folder: Path, say: Callable[[str], None]) -> S
         rows = contest(collect(study, Store(folder))[0])
         more = rates_beyond(rows) if question.budget is None else []
         if not more:
+            measure(study, question, folder)
             return study
         beyond = " and ".join(f"{rate:g}" for rate in more)
         say(f"the best {RIVAL} rate is at the edge of those tried: training {beyond} too")
         size = replace(question.size, rates=tuple(sorted({*rates_of(study), *more})))
         write_text(path, to_toml(question.content(size), question.key))
+
+
+def measure(study: Study, question: Question, folder: Path) -> None:
+    """Measure what a step of each method costs, once for a question, when nothing is trained."""
+    path = folder / COSTS
+    if (read_json(path) or {}).get("key") == question.key:
+        return
+    methods = step_costs(study.runs(), None)
+    write_text(path, to_json({"key": question.key, "methods": methods}))
 
 
 def rates_of(study: Study) -> tuple[float, ...]:

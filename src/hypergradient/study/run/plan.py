@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.study.declare.run import Run
+    from hypergradient.study.train.session import Session
 
 PROBE_SECONDS = 0.5
 
@@ -76,14 +77,7 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
     together = group_runs(runs)[0]
     run = together[0]
     session = start_session(together, find_task(run.task).load(data_dir))
-    session.make_step()  # the first allocates memory that the others reuse
-    steps, began = 0, time.perf_counter()
-    while steps == 0 or time.perf_counter() - began < PROBE_SECONDS:
-        if session.step_in_epoch == session.steps_per_epoch:
-            session.begin_epoch(session.epoch + 1)
-        session.make_step()
-        steps += 1
-    step_seconds = (time.perf_counter() - began) / steps / len(together)
+    step_seconds = seconds_of_steps(session, PROBE_SECONDS) / len(together)
     began = time.perf_counter()
     share = session.evaluate_part(PROBE_EXAMPLES)
     valid_seconds = (time.perf_counter() - began) / len(together) / share
@@ -113,3 +107,56 @@ def in_words(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}" if length > 60 else f"{seconds / 60:.0f} min"  # noqa: PLR2004
     return f"{seconds:.0f} s"
+
+
+ROUNDS = 6
+"""How often steps are measured of each method in turn."""
+
+ROUND_SECONDS = 0.1
+
+
+def step_costs(runs: Iterable[Run], data_dir: Path | None) -> dict[str, dict[str, float]]:
+    """Measure a step of each method, in turn, in this process.
+
+    What else runs on the machine slows now one and now another. So the methods take turns, and the
+    fastest turn of each counts.
+
+    Args:
+        runs: Runs of one task; of each method the first is measured.
+        data_dir: Where data files are.
+
+    Returns:
+        By method ``step_seconds``, and ``state_bytes`` where the session knows it.
+    """
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.method, run)
+    sessions = {
+        method: start_session([run], find_task(run.task).load(data_dir))
+        for method, run in first.items()
+    }
+    fastest = dict.fromkeys(sessions, float("inf"))
+    for _ in range(ROUNDS):
+        for method, session in sessions.items():
+            fastest[method] = min(fastest[method], seconds_of_steps(session, ROUND_SECONDS))
+    return {
+        method: session.cost() | {"step_seconds": fastest[method]}
+        for method, session in sessions.items()
+    }
+
+
+def seconds_of_steps(session: Session, seconds: float) -> float:
+    """Make steps for some seconds, and return what one takes."""
+    make_step(session)  # the first allocates memory that the others reuse
+    steps, began = 0, time.perf_counter()
+    while steps == 0 or time.perf_counter() - began < seconds:
+        make_step(session)
+        steps += 1
+    return (time.perf_counter() - began) / steps
+
+
+def make_step(session: Session) -> None:
+    """Make the next step, of a new epoch where one is over."""
+    if session.step_in_epoch == session.steps_per_epoch:
+        session.begin_epoch(session.epoch + 1)
+    session.make_step()
