@@ -27,6 +27,7 @@ LAYERS = (
     {"landscape"},
     {"status"},
     {"commands", "completion"},
+    {"comparison"},
     {"cli"},
 )
 """The files and folders of the harness. Each imports only from its own layer and earlier ones."""

@@ -25,6 +25,7 @@ sgd = SGDHD(
     reduction="sum",
     product="direction",
     lr_bounds=(0.0, 1.0),
+    learn={},
     process_group=None,
 )
 adam = AdamHD(
@@ -45,6 +46,7 @@ adam = AdamHD(
     reduction="mean",
     product="gradient",
     lr_bounds=None,
+    learn={},
     process_group=None,
 )
 adamw = AdamWHD(
@@ -68,6 +70,7 @@ adamw = AdamWHD(
     reduction="sum",
     product="direction",
     lr_bounds=(0.0, float("inf")),
+    learn={},
     process_group=None,
 )
 

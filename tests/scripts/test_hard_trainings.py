@@ -1,12 +1,14 @@
 """Trainings that are hard for a rate that learns: a corrupt label, and a game of two networks."""
 
 import math
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from hypergradient import Untuned
+from hypergradient import SGDHD, AdamWHD, Untuned
 
 
 def loss_after_a_corrupt_label(label: float) -> float:
@@ -83,3 +85,33 @@ def test_a_gan_trains_with_a_short_average() -> None:
     of_generator.eval()
     with torch.no_grad():
         assert discrepancy(generator(torch.randn(1000, 8)), points(1000)) < 0.2
+
+
+@pytest.mark.parametrize("optimizer", [SGDHD, AdamWHD])
+def test_a_corrupt_label_blows_the_additive_rule_up_and_not_the_rule_relative(
+    optimizer: Any,
+) -> None:
+    """A label of 1000 among targets of size 4, once, in the hundredth step of 300."""
+
+    def train(**options: Any) -> tuple[float, float]:
+        torch.manual_seed(0)
+        model = nn.Linear(20, 1)
+        x = torch.randn(512, 20)
+        y = x @ torch.randn(20, 1) + 0.1 * torch.randn(512, 1)
+        own = optimizer(model.parameters(), lr=1e-3, **options)
+        for t in range(300):
+            rows = torch.randint(0, 512, (32,))
+            targets = y[rows].clone()
+            if t == 100:
+                targets[0] = 1000.0
+            own.zero_grad()
+            nn.functional.mse_loss(model(x[rows]), targets).backward()
+            own.step()
+        return nn.functional.mse_loss(model(x), y).item(), own.lr_summary()["median"]
+
+    loss, rate = train(rule="relative", hypergrad_lr=0.02)
+    assert loss < 0.03
+    assert 0.01 < rate < 0.5
+    if optimizer is SGDHD:
+        assert not train()[0] < 1.0  # the paper's rule, at its default step size
+        assert train(lr_bounds=(0.0, 0.05))[0] < 0.03

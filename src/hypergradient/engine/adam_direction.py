@@ -43,3 +43,46 @@ class AdamDirection:
         known = left.abs() > torch.finfo(theta.dtype).eps
         u = ratio + self.decay * torch.where(known, theta, 0.0)
         return u / torch.where(known, left, 1.0)
+
+
+@dataclass(slots=True)
+class AdamByBeta:
+    """d u_t / d beta1 or d beta2, with m_{t-1} and v_{t-1} held fixed.
+
+    With s = sqrt(v_hat) + eps,
+
+        du/dbeta1 = dm_hat / s
+        du/dbeta2 = -m_hat dv_hat / (2 s^2 sqrt(v_hat))
+        dm_hat    = (m_{t-1} - g) / (1 - beta1^t) + m t beta1^(t-1) / (1 - beta1^t)^2
+
+    and dv_hat alike, of v, g^2 and beta2.
+
+    m_{t-1} - g_t = (m_t - g_t) / beta1, so g_t is all that is kept beside Adam's own state.
+
+    Attributes:
+        name: "beta1" or "beta2".
+        beta1, beta2, eps, step: with which u_t was made.
+    """
+
+    name: str
+    beta1: float
+    beta2: float
+    eps: float
+    step: Number
+
+    def __call__(self, _theta: Tensor, _alpha: Tensor, m: Tensor, v: Tensor, g: Tensor) -> Tensor:
+        t = self.step
+        bias1, bias2 = 1 - self.beta1**t, 1 - self.beta2**t
+        root = (v / bias2).sqrt()
+        s = root + self.eps
+        if self.name == "beta1":
+            return _by_decay(m, g, self.beta1, bias1, t) / s
+        slope = _by_decay(v, g * g, self.beta2, bias2, t)
+        # where v is 0 all gradients were, and so is m
+        by_v = slope / torch.where(root > 0, 2 * root, 1.0)
+        return -(m / bias1) * by_v / (s * s)
+
+
+def _by_decay(m: Tensor, g: Tensor, beta: float, bias: Number, t: Number) -> Tensor:
+    """Return the derivative of m_t / (1 - beta^t) by beta."""
+    return (m - g) / (beta * bias) + m * (t * beta ** (t - 1) / bias**2)

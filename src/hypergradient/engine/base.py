@@ -5,7 +5,7 @@ keep their speed; each hook has `direction` as its reference, and the tests hold
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -143,6 +143,18 @@ class StateUpdate(NamedTuple):
     direction: Direction
 
 
+class Derivative(NamedTuple):
+    """How u_{t-1} depends on an option of its group, with the state before it held fixed.
+
+    Attributes:
+        states: the names of the state tensors that the derivative is computed from.
+        function: (theta_{t-1}, alpha_{t-1}, *states) -> d u_{t-1} / d option, of aligned chunks.
+    """
+
+    states: tuple[str, ...]
+    function: Direction
+
+
 class KernelBase(Base):
     """A base with faster ways to make the same step: torch's kernels, and the C pass.
 
@@ -195,11 +207,44 @@ class KernelBase(Base):
     def state_update(self, group: Group, key: Number) -> StateUpdate | None:
         """Return how the C pass advances the state; None where it cannot."""
 
+    def derivative(self, name: str, group: Group, key: Number) -> Derivative | None:
+        """Return how u_{t-1} depends on an option that learns; None where that is not known.
+
+        Called before the options move. Decoupled weight decay is the engine's.
+
+        Args:
+            name: "momentum", "beta1", "beta2" or "weight_decay".
+            group: the options at which u_{t-1} was made, but `last_betas` for betas.
+            key: the `batch_key`.
+        """
+
+    def past(self, names: Container[str], g: Tensor, state: State) -> State:
+        """Return the tensors that the next step's derivatives need, and that advancing would lose.
+
+        Called in each step before the state advances.
+
+        Args:
+            names: the options that learn.
+            g: the gradient g_t.
+            state: the state after step t - 1.
+        """
+        return {}
+
     def descend(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
     ) -> None:
         """Advance the states, and subtract group["lr"] * u_t, by one of torch's kernels."""
         raise NotImplementedError
+
+
+def last_theta(direction: Direction) -> Direction:
+    """Return the function that computes theta_{t-2} = theta_{t-1} + alpha_{t-1} u_{t-1}."""
+
+    def theta_before(theta: Tensor, alpha: Tensor, *memory: Tensor) -> Tensor:
+        before: Tensor = theta + alpha * direction(theta, alpha, *memory)
+        return before
+
+    return theta_before
 
 
 def stored_direction(_theta: Tensor, _alpha: Tensor, u: Tensor, *_rest: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from hypergradient.engine.base import KernelBase
 from hypergradient.engine.collect import NOTHING, Collector
 from hypergradient.engine.gpu.lane import DeviceStep
 from hypergradient.engine.hypergradients import apply_rule
+from hypergradient.engine.hyperparameters import move_hyperparameters
 from hypergradient.engine.inner_products import InnerProducts, Products, shared_rates
 from hypergradient.engine.iterates import LastIterate
 from hypergradient.engine.learning_rate import alpha_of
@@ -63,6 +64,8 @@ class HypergradientOptimizer(StatefulOptimizer):
         ranks = ranks_of(self)
         products: Products = {}
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
+            if any(group["learn"] for group in self.param_groups):
+                move_hyperparameters(self, alone=ranks is None)  # momentum, betas, weight decay
             on_device = DeviceStep.of(self, products, alone=ranks is None)
             if on_device is not None and on_device.repeat():
                 return loss  # nothing but gradients has changed since the last step

@@ -13,6 +13,7 @@ from torch.optim.optimizer import ParamsT
 from hypergradient.engine.base import Base, KernelBase
 from hypergradient.engine.dtensors import check_process_group, local_part
 from hypergradient.engine.foreign_states import adapted
+from hypergradient.engine.hyperparameters import check_learn
 from hypergradient.engine.iterates import Average, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
@@ -48,6 +49,7 @@ SHARED: dict[str, Any] = {
     "reduction": "sum",
     "product": "direction",
     "lr_bounds": (0.0, math.inf),
+    "learn": {},
 }
 """The options of all optimizers here beside `lr`, with the defaults of `Hypergradient`."""
 
@@ -102,6 +104,7 @@ class StatefulOptimizer(Optimizer):
                 )
         defaults = {**SHARED, **own, "base": name, **options}
         self._check({**defaults, "params": ()})
+        defaults["learn"] = dict(defaults["learn"])  # a mapping that cannot be saved may be given
         Optimizer.__init__(self, params, defaults)
 
     def base_of(self, group: Group) -> Base:
@@ -155,11 +158,13 @@ class StatefulOptimizer(Optimizer):
         check_kinds(group, {**base.defaults, **NUMBERS})
         base.check(group)
         check(group)
+        check_learn(self, base, group)
 
     def _own(self, group: Group) -> None:
         """Complete a group's options, and make its rate a tensor of its own."""
         for name, default in self.defaults.items():
             group.setdefault(name, default)
+        group["learn"] = dict(group["learn"])
         if group["granularity"] == "member":
             check_members(group)
         group.setdefault("made_for", made_for(group))

@@ -1,6 +1,8 @@
 """Adam and its kin: the bases, and Adam and AdamW whose learning rate tunes itself."""
 
+from collections.abc import Container, Mapping
 from inspect import signature
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,8 +11,8 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
-from hypergradient.engine.adam_direction import AdamDirection
-from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_count
+from hypergradient.engine.adam_direction import AdamByBeta, AdamDirection
+from hypergradient.engine.base import Base, Derivative, KernelBase, StateUpdate, check_count
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, StepSizes
@@ -79,25 +81,39 @@ class Adam(KernelBase):
         return as_float(state["step"])
 
     def last_direction(self, group: Group, key: Number) -> Direction:
-        return self._ratio(group, key, group["last_betas"])
+        learned = "last_weight_decay" in group
+        decay = group["last_weight_decay" if learned else "weight_decay"]
+        return self._ratio(group, key, group["last_betas"], decay)
 
     def state_update(self, group: Group, key: Number) -> StateUpdate | None:
         if group["amsgrad"]:
             return None
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        after = self._ratio(group, key + 1, group["betas"])
+        after = self._ratio(group, key + 1, group["betas"], group["weight_decay"])
         return StateUpdate((1 - beta1, beta1, 0.0), (1 - beta2, beta2), after)
 
-    def _ratio(self, group: Group, step: Number, betas: tuple[Number, Number]) -> AdamDirection:
+    def _ratio(
+        self, group: Group, step: Number, betas: tuple[Number, Number], decay: Number
+    ) -> AdamDirection:
         """Return u_t for a step count of t, and 0 before the first step, at which m is 0."""
         beta1, beta2 = betas
         t = step + (step == 0)
         bias1, root2 = 1 - beta1**t, (1 - beta2**t) ** 0.5
-        decay = group["weight_decay"]
         # a decay of 0 must not meet an infinite theta
         decays = group["decoupled_weight_decay"] and (isinstance(decay, Tensor) or decay != 0)
         decay = decay * (step > 0) if decays else 0.0
         return AdamDirection(bias1 / root2, bias1 * group["eps"], decay, decays)
+
+    def derivative(self, name: str, group: Group, key: Number) -> Derivative | None:
+        if name not in ("beta1", "beta2") or group["amsgrad"]:
+            return None
+        beta1, beta2 = (float(beta) for beta in group["last_betas"])
+        by_beta = AdamByBeta(name, beta1, beta2, group["eps"], key)
+        return Derivative(("exp_avg", "exp_avg_sq", "previous_gradient"), by_beta)
+
+    def past(self, names: Container[str], g: Tensor, state: State) -> State:
+        # m_{t-1} - g_t follows from m_t and g_t; m_{t-1} would not do for v, nor v_{t-1} for m
+        return {"previous_gradient": g} if "beta1" in names or "beta2" in names else {}
 
     def descend(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
@@ -196,8 +212,10 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         capturable: as in torch; on an accelerator it is always so.
         differentiable: as in torch.
         fused: as in torch.
-        hypergrad_lr: beta, the step size of the learning rate's own update.
-        rule: "additive" (alpha + beta h) or "multiplicative" (alpha (1 + beta cos(g, u))).
+        hypergrad_lr: beta, the step size of the learning rate's own update; or a tower
+            (beta_0, gamma, ...), in which all step sizes but the last learn, too.
+        rule: "additive" (alpha + beta h), "multiplicative" (alpha (1 + beta cos(g, u))), "adam"
+            (Adam on h), or "hdm" (AdaGrad on h / |u|^2).
         granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
             "tensor", "element", or "member": the parameters are stacks of an ensemble's members,
             as `torch.func.stack_module_state` makes them, and index i of every leading axis in the
@@ -209,6 +227,8 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             which one tensor a parameter is kept.
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
+        learn: what else learns, with the step size of each: `{"betas": 1e-3}`, "beta1",
+            "beta2", or with decoupled decay "weight_decay". See docs/hyperparameters.md.
         process_group: of the ranks whose optimizers hold other parameters of the same model, as
             those in a `ZeroRedundancyOptimizer` do: group and global rates follow from sums over
             all of them. Not for plain DistributedDataParallel, nor for FSDP2, which need nothing.
@@ -255,6 +275,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         reduction: Reduction = "sum",
         product: Product = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+        learn: Mapping[str, StepSizes] = MappingProxyType({}),
         process_group: "ProcessGroup | None" = None,
     ) -> None:
         options = {
@@ -275,6 +296,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
             "reduction": reduction,
             "product": product,
             "lr_bounds": lr_bounds,
+            "learn": learn,
         }
         base = AdamW() if decoupled_weight_decay else Adam()
         super().__init__(params, base, options, process_group)
@@ -324,6 +346,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
         reduction: Reduction = "sum",
         product: Product = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+        learn: Mapping[str, StepSizes] = MappingProxyType({}),
         process_group: "ProcessGroup | None" = None,
     ) -> None:
         super().__init__(
@@ -345,6 +368,7 @@ class AdamWHD(AdamHD, torch.optim.AdamW):
             reduction=reduction,
             product=product,
             lr_bounds=lr_bounds,
+            learn=learn,
             process_group=process_group,
         )
 

@@ -1,6 +1,7 @@
 """`Hypergradient`: hypergradient descent on the learning rate of any base."""
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -10,6 +11,8 @@ from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.optimizers.bases import BASES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch.distributed import ProcessGroup
 
     from hypergradient.engine.base import Base
@@ -31,9 +34,11 @@ class Hypergradient(HypergradientOptimizer):
         base: what makes the direction u_t: an instance of `Base`, or the name of one that is here:
             "sgd", "adam", "adamw", "amsgrad", "nadam", "rmsprop", "adagrad", "lion", "muon".
         lr: the initial learning rate alpha_0; 0 works with the additive rule.
-        hypergrad_lr: beta, the step size of the learning rate's own update.
-        rule: "additive" (alpha + beta h), "multiplicative" (alpha (1 + beta cos(g, u))), or
-            "relative" (alpha exp(eta h / E|h|), the rule of `Untuned`).
+        hypergrad_lr: beta, the step size of the learning rate's own update; or a tower
+            (beta_0, gamma, ...), in which all step sizes but the last learn, too.
+        rule: "additive" (alpha + beta h), "multiplicative" (alpha (1 + beta cos(g, u))),
+            "relative" (alpha exp(eta h / E|h|), the rule of `Untuned`), "adam" (Adam on h), or
+            "hdm" (AdaGrad on h / |u|^2).
         granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
             "tensor", "element", or "member": the parameters are stacks of an ensemble's members,
             as `torch.func.stack_module_state` makes them, and index i of every leading axis in the
@@ -44,6 +49,8 @@ class Hypergradient(HypergradientOptimizer):
             last step, which is the hypergradient, or with the "gradient" g_{t-1} (Fischer).
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
+        learn: what else learns, with the step size of each, such as `{"momentum": 1e-3}`; which
+            options can depends on the base. See docs/hyperparameters.md.
         maximize: ascend instead.
         differentiable: let autograd record the step; the base must then not write to its state.
         process_group: of the ranks whose optimizers hold other parameters of the same model, as
@@ -82,6 +89,7 @@ class Hypergradient(HypergradientOptimizer):
         reduction: "Reduction" = "sum",
         product: "Product" = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, math.inf),
+        learn: "Mapping[str, StepSizes]" = MappingProxyType({}),
         maximize: bool = False,
         differentiable: bool = False,
         process_group: "ProcessGroup | None" = None,
@@ -95,6 +103,7 @@ class Hypergradient(HypergradientOptimizer):
             "reduction": reduction,
             "product": product,
             "lr_bounds": lr_bounds,
+            "learn": learn,
             "maximize": maximize,
             "differentiable": differentiable,
         }

@@ -1,6 +1,8 @@
 """SGD with momentum or Nesterov momentum: the base, and the optimizer whose rate tunes itself."""
 
+from collections.abc import Container, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,7 +10,13 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
-from hypergradient.engine.base import KernelBase, StateUpdate, stored_direction
+from hypergradient.engine.base import (
+    Derivative,
+    KernelBase,
+    StateUpdate,
+    last_theta,
+    stored_direction,
+)
 from hypergradient.engine.iterates import LastIterate, Velocity
 from hypergradient.engine.optimizer import HypergradientOptimizer
 from hypergradient.engine.options import Granularity, Product, Reduction, RuleName, StepSizes
@@ -109,6 +117,23 @@ class SGD(KernelBase):
             return StateUpdate((1 + mu, 0.0, mu**2), (fresh, mu), stored_direction)
         return StateUpdate((fresh, mu, 0.0), (0.0, 1.0), stored_direction)
 
+    def derivative(self, name: str, group: Group, key: Number) -> Derivative | None:
+        mu = group["momentum"]
+        if name == "momentum" and mu != 0:
+            states = ("momentum_buffer", "previous_buffer")
+            if group["nesterov"]:  # u_t = g_t + mu b_t
+                return Derivative(states, lambda _theta, _alpha, b, before: b + mu * before)
+            return Derivative(states[1:], lambda _theta, _alpha, before: before)
+        if name == "weight_decay" and mu == 0 and self._keeps_direction(group):
+            return Derivative(("direction",), last_theta(stored_direction))
+        return None
+
+    def past(self, names: Container[str], g: Tensor, state: State) -> State:
+        # b_{t-2} is kept, as it is lost where mu is small: (b_{t-1} - g_{t-1}) / mu
+        if "momentum" not in names:
+            return {}
+        return {"previous_buffer": state.get("momentum_buffer", torch.zeros_like(g))}
+
     def descend(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
     ) -> None:
@@ -184,8 +209,10 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             v_t = mu v_{t-1} + alpha_t g_t and theta_t = theta_{t-1} - v_t, or with Nesterov, whose
             parameters are those at the look-ahead point, theta_t = theta_{t-1} - alpha_t g_t -
             mu v_t. There u_t = -d theta_t / d alpha_t is g_t, or (1 + mu) g_t with Nesterov.
-        hypergrad_lr: beta, the step size of the learning rate's own update.
-        rule: "additive" (alpha + beta h) or "multiplicative" (alpha (1 + beta cos(g, u))).
+        hypergrad_lr: beta, the step size of the learning rate's own update; or a tower
+            (beta_0, gamma, ...), in which all step sizes but the last learn, too.
+        rule: "additive" (alpha + beta h), "multiplicative" (alpha (1 + beta cos(g, u))), "adam"
+            (Adam on h), or "hdm" (AdaGrad on h / |u|^2).
         granularity: what shares one rate: "global" (all groups move by one pooled h), "group",
             "tensor", "element", or "member": the parameters are stacks of an ensemble's members,
             as `torch.func.stack_module_state` makes them, and index i of every leading axis in the
@@ -197,6 +224,8 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             which one tensor a parameter is kept.
         lr_bounds: (low, high) that the rate is clipped to; None for the unbounded rate of the
             paper, which may go negative.
+        learn: what else learns, with the step size of each: `{"momentum": 1e-3}`, or
+            "weight_decay". See docs/hyperparameters.md.
         process_group: of the ranks whose optimizers hold other parameters of the same model, as
             those in a `ZeroRedundancyOptimizer` do: group and global rates follow from sums over
             all of them. Not for plain DistributedDataParallel, nor for FSDP2, which need nothing.
@@ -244,6 +273,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
         reduction: Reduction = "sum",
         product: Product = "direction",
         lr_bounds: tuple[float, float] | None = (0.0, float("inf")),
+        learn: Mapping[str, StepSizes] = MappingProxyType({}),
         process_group: "ProcessGroup | None" = None,
     ) -> None:
         options = {
@@ -263,6 +293,7 @@ class SGDHD(HypergradientOptimizer, torch.optim.SGD):
             "reduction": reduction,
             "product": product,
             "lr_bounds": lr_bounds,
+            "learn": learn,
         }
         super().__init__(params, SGD(), options, process_group)
 

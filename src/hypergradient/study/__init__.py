@@ -15,16 +15,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hypergradient.study.comparison.compare import Comparison, compare
     from hypergradient.study.errors import StudyError
     from hypergradient.study.tasks.data.base import Data
-    from hypergradient.study.tasks.registry import Task
+    from hypergradient.study.tasks.task import Task
 
-__all__ = ["Data", "StudyError", "Task"]
+__all__ = ["Comparison", "Data", "StudyError", "Task", "compare"]
 
 _PLACES = {
+    "Comparison": "hypergradient.study.comparison.compare",
+    "compare": "hypergradient.study.comparison.compare",
     "Data": "hypergradient.study.tasks.data.base",
     "StudyError": "hypergradient.study.errors",
-    "Task": "hypergradient.study.tasks.registry",
+    "Task": "hypergradient.study.tasks.task",
 }
 
 

@@ -42,6 +42,7 @@ try:
     import typer
 
     from hypergradient.study import completion
+    from hypergradient.study.comparison.command import compare_command
 except ModuleNotFoundError as error:
     stop_for_extra(error)
 
@@ -270,6 +271,9 @@ def clean(
             for one, files in found:
                 for folder in store.remove(one, files):
                     say(f"{folder} is a folder where a file should be: move the folder away")
+
+
+app.command("compare")(compare_command)
 
 
 @app.command()

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PAGE_STYLE = Path(__file__).parent / "report" / "templates" / "report.css"
 """The style of all pages."""
+
+PLOTLY = PAGE_STYLE.parent / "vendor" / "plotly-cartesian.min.js"
+"""plotly's script for lines, heat maps and contours, a third of the whole; see vendor/README.md."""
 
 
 def environment(templates: Path, filters: Mapping[str, Callable[..., str]]) -> Environment:
@@ -47,7 +49,7 @@ def asset(path: Path) -> Markup:
 
 def plotly() -> Markup:
     """Return plotly's script."""
-    return Markup(get_plotlyjs())  # noqa: S704  (plotly's own script)
+    return asset(PLOTLY)
 
 
 def command() -> str:

@@ -1,5 +1,6 @@
 """Objects that a study names by text: ``package.module:Name`` or ``path/to/file.py:name``.
 
+``path/to/file.py`` alone is the file itself, which is how a person's own task is named.
 A path is relative to the folder in which the command runs.
 """
 
@@ -38,7 +39,13 @@ moves or is edited without changing a number. An edit that does change numbers r
 
 def is_reference(name: str) -> bool:
     """Return whether ``name`` names a place rather than an entry of a table."""
-    return ":" in name
+    return ":" in name or name.endswith(".py")
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return the module or file of a reference, and the name in it: "" is all of a file."""
+    place, colon, name = reference.rpartition(":")
+    return (place, name) if colon else (reference, "")
 
 
 @cache
@@ -48,11 +55,13 @@ def import_object(reference: str) -> Any:
     Raises:
         ValueError: It cannot be imported, or nothing of that name is in it.
     """
-    place, _, name = reference.rpartition(":")
+    place, name = split_reference(reference)
     try:
         module = import_file(place) if place.endswith(".py") else import_module(place)
     except OWN_CODE_RAISES as error:
         raise ValueError(f"{reference}: cannot import {place}: {as_one_line(error)}") from error
+    if not name:
+        return module
     if not hasattr(module, name):
         raise ValueError(f"{reference}: there is no {name} in {place}")
     return getattr(module, name)
@@ -71,7 +80,7 @@ def source_hash(reference: str) -> str:
     The hash stands for the object in a run's id: a person's file that was edited makes other runs.
     A module of this package has the hash that is recorded for it.
     """
-    place, _, _ = reference.rpartition(":")
+    place, _ = split_reference(reference)
     if place in RECORDED:
         return RECORDED[place][1]
     if not place.endswith(".py"):

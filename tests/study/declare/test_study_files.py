@@ -160,6 +160,7 @@ CHANGES = {
     "valid_examples": 7,
     "decay_epochs": 7,
     "until": {"minibatch_loss": 0.5, "max_steps": 7},
+    "steps": 7,
     "whole_train_loss": True,
     "threads": 2,
     "results_version": RESULTS_VERSION + 1,
@@ -178,10 +179,11 @@ def test_an_id_depends_on_each_field(small, field):
     assert changed.id != run.id
 
 
-def test_an_id_is_that_of_before_there_was_a_whole_training_loss(small):
+def test_an_id_is_that_of_before_there_were_later_fields(small):
     run = small.runs()[0]
     content = run.model_dump(mode="json")
     assert content.pop("whole_train_loss") is False
+    assert content.pop("steps") is None
     content["engine"] = content.pop("results_version")  # as it was called at first
     names = {"task": task_identity(run.task), "method": method_identity(run.method)}
     assert run.id == fingerprint(content | {"names": names})[:16]

@@ -20,6 +20,8 @@ FORMULAS = {
     "robbins-monro": lambda t: 1 / t,
     "halving": lambda t: 1 / 2 ** math.floor(math.log2(t)),
     "cosine": lambda t: (1 + math.cos(math.pi * (t - 1) / (STEPS * EPOCHS))) / 2,
+    # Of 12 steps one is the warm-up, and the other 11 fall.
+    "warmup-cosine": lambda t: 1 if t == 1 else (1 + math.cos(math.pi * (t - 2) / 11)) / 2,
 }
 
 
@@ -82,3 +84,10 @@ def test_a_scheduled_update_is_a_plain_loops():
                     parameter.sub_(0.25 / t * gradient)
     for ours, theirs in zip(model.parameters(), by_hand.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_warm_up_rises_for_a_twentieth_of_all_steps():
+    factors = [SCHEDULES["warmup-cosine"](t, 0, 100) for t in range(101)]
+    assert factors[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+    assert factors[100] == pytest.approx(0)

@@ -292,6 +292,7 @@ def _update_of(group: Group, base: object, *, started: bool) -> StateUpdate | No
         or group["granularity"] == "member"
         or group["product"] != "direction"
         or group["differentiable"]
+        or group["learn"]  # u_{t-1} was made with other betas
         or base.iterate(group) is not None
     ):
         return None

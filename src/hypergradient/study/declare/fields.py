@@ -19,7 +19,7 @@ from pydantic import (
 from hypergradient.study.import_by_name import is_reference
 from hypergradient.study.methods.registry import METHODS, find_method, method_identity
 from hypergradient.study.methods.schedules import SCHEDULES
-from hypergradient.study.tasks.registry import TASKS, find_task, task_identity
+from hypergradient.study.tasks.registry import IN_PROCESS, TASKS, find_task, task_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def known_in(
 
 def find_own_task(name: str) -> object:
     """Return the task of a reference to a person's own, or raise a ``ValueError``."""
-    if not is_reference(name):
+    if not is_reference(name) and name not in IN_PROCESS:
         raise ValueError(name)
     found = find_task(name)
     task_identity(name)
@@ -146,6 +146,7 @@ def as_list(value: object) -> object:
 
 
 FigureName = Literal[
+    "compare",
     "summary",
     "untuned",
     "heatmap",

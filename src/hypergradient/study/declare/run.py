@@ -64,6 +64,7 @@ class Run(Frozen):
         valid_examples: How many of the validation set; None is all.
         decay_epochs: Epochs between two halvings, where the schedule is ``lr-decay``.
         until: When it ends before its last epoch.
+        steps: Updates after which it ends, where that is before its last epoch's end.
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
         threads: Threads of torch; pinned, as results differ between thread counts.
@@ -83,6 +84,7 @@ class Run(Frozen):
     valid_examples: int | None = None
     decay_epochs: int | None = None
     until: Until | None = None
+    steps: int | None = None
     whole_train_loss: bool = False
     threads: int = 1
     results_version: int = RESULTS_VERSION
@@ -92,8 +94,9 @@ class Run(Frozen):
         """The first 16 hex digits of the hash of the run and of what its names stand for."""
         names = {"task": task_identity(self.task), "method": method_identity(self.method)}
         content = self.model_dump(mode="json", exclude={"results_version"})
-        if not self.whole_train_loss:  # runs did not have it at first
-            del content["whole_train_loss"]
+        for later in ("whole_train_loss", "steps"):  # runs did not have these at first
+            if not content[later]:
+                del content[later]
         content |= {
             "task": recorded_name(self.task),
             "method": recorded_name(self.method),

@@ -51,6 +51,7 @@ class Study(Frozen):
         valid_examples: How many of the validation set.
         decay_epochs: Epochs between two halvings of ``lr-decay``, as for epochs.
         until: When a run ends before its last epoch.
+        steps: Updates after which a run ends, where that is before its last epoch's end.
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
         selection: Those of the tasks on which something was chosen; the figure "untuned" shows
@@ -76,6 +77,7 @@ class Study(Frozen):
     valid_examples: PerTask | None = None
     decay_epochs: PerTask = DECAY_EPOCHS
     until: Until | None = None
+    steps: PerTask | None = None
     whole_train_loss: bool = False
     selection: tuple[TaskName, ...] = ()
     published: str | None = None
@@ -92,7 +94,9 @@ class Study(Frozen):
             raise ValueError(f"{', '.join(unknown)} is not known; choose from {known}")
         return figures
 
-    @field_validator("epochs", "batch_size", "train_examples", "valid_examples", "decay_epochs")
+    @field_validator(
+        "epochs", "batch_size", "train_examples", "valid_examples", "decay_epochs", "steps"
+    )
     @classmethod
     def covers_all_tasks(cls, counts: object, parts: ValidationInfo) -> object:
         """Check that no task is left out of what is declared for each."""
@@ -153,6 +157,7 @@ class Study(Frozen):
                 valid_examples=of_task(self.valid_examples, task),
                 decay_epochs=of_task(self.decay_epochs, task) if schedule == "lr-decay" else None,
                 until=self.until,
+                steps=of_task(self.steps, task),
                 whole_train_loss=self.whole_train_loss,
             )
             for seed in self.seeds

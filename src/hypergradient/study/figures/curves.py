@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from hypergradient.study.figures.style import (
+    ADAPTIVE,
+    FREE_LABEL,
     INK,
     STYLE,
     label,
@@ -37,14 +40,15 @@ def draw_curves(table: pl.DataFrame, ceiling: pl.DataFrame, column: str, name: s
         column: The column to draw.
         name: What to call it on the axis.
     """
-    rates = table["lr"].unique().sort().to_list()
+    rates = table["lr"].drop_nulls().unique().sort().to_list()
     colours = dict(zip(rates, rate_colours(len(rates)), strict=True))
+    free = {None: ADAPTIVE} if table["lr"].null_count() else {}  # methods that take no rate
     with mpl.rc_context(STYLE):
         figure, grid = panel_axes(table)
         for (task, panel), axes in grid.items():
             for line in of(table, task, panel).partition_by("adaptive", "lr", maintain_order=True):
                 first = line.row(0, named=True)
-                style: dict[str, Any] = {"color": colours[first["lr"]]}
+                style: dict[str, Any] = {"color": (colours | free)[first["lr"]]}
                 (values,) = numbers(line, column)
                 axes.plot(
                     line["epoch"],
@@ -61,7 +65,9 @@ def draw_curves(table: pl.DataFrame, ceiling: pl.DataFrame, column: str, name: s
             log_scale(axes, values, top_of(ceiling, column, task, values.max()))
         label(grid, "Epoch", name)
         styles = rate_handles(table, (INK, INK), marker="")
-        figure.legend(handles=styles, loc="outside upper center", ncols=2)
+        if free and rates:
+            styles.append(Line2D([], [], color=ADAPTIVE, label=FREE_LABEL))
+        figure.legend(handles=styles, loc="outside upper center", ncols=3)
         if len(rates) > 1:
             rate_bar(figure, list(grid.values()), colours)
     return figure

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from hypergradient.study.figures.style import (
     ADAPTIVE,
     CONSTANT,
+    FREE_LABEL,
     STYLE,
     label,
     log_scale,
@@ -38,6 +40,7 @@ def draw_sensitivity(
         ceiling: From `results.curves.ceilings`: a loss above is drawn at the top as a triangle.
         metric: One of `LOSS_LABELS`.
     """
+    free = table.filter(table["lr"].is_null())  # of methods that take no rate: a line across
     table, seeds = table.filter(table["lr"] > 0), seeds.filter(seeds["lr"] > 0)  # a log axis
     rates = table["lr"].unique().sort()
     margin = max((rates[-1] / rates[0]) ** 0.05, 1.5)
@@ -60,15 +63,28 @@ def draw_sensitivity(
                 axes.plot(some["lr"], some["mean"], "o", ms=2.4, mfc="white", **style)
                 _mark_exploded(axes, line, top, colour)
                 _write_diverged(axes, some, 1.03 if adaptive else 1.12, colour)
+            _draw_across(axes, of(free, task, panel))
             axes.set_xscale("log")
             axes.set_xlim(rates[0] / margin, rates[-1] * margin)
             axes.xaxis.set_major_locator(LogLocator(numticks=5))
             axes.xaxis.set_minor_locator(NullLocator())
-            log_scale(axes, [*of(table, task)["mean"], *of(seeds, task)["value"]], top)
+            shown = [of(table, task)["mean"], of(seeds, task)["value"], of(free, task)["mean"]]
+            log_scale(axes, [value for part in shown for value in part], top)
         label(grid, "Initial learning rate $\\alpha_0$", f"Final {LOSS_LABELS[metric].lower()}")
         handles = rate_handles(table, (CONSTANT, ADAPTIVE))
-        figure.legend(handles=handles, loc="outside upper center", ncols=2)
+        if free.height:
+            handles.append(Line2D([], [], color=ADAPTIVE, label=FREE_LABEL))
+        figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+def _draw_across(axes: Axes, free: pl.DataFrame) -> None:
+    """Draw the loss of a method that takes no rate as a line across, with its band."""
+    for row in free.iter_rows(named=True):
+        if row["mean"] is not None:
+            axes.axhline(row["mean"], color=ADAPTIVE, zorder=3)
+        if row["low"] is not None:
+            axes.axhspan(row["low"], row["high"], color=ADAPTIVE, alpha=0.16, lw=0)
 
 
 def _tasks_that_diverge(table: pl.DataFrame) -> set[str]:

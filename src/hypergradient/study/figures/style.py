@@ -44,6 +44,9 @@ HYPERGRADIENT_LABEL: Final = "hypergradient descent"
 ADAPTIVE_LABEL: Final = "adaptive rate"
 """The label of adaptive lines, where some of them adapt in another way."""
 
+FREE_LABEL: Final = "takes no rate"
+"""The label of methods that start from no rate that a person chooses."""
+
 PAGE, COLUMN = 5.5, 3.3  # inches: the text width of ICLR and NeurIPS, one column of two
 
 ACROSS = 3  # panels beside each other
@@ -239,7 +242,9 @@ def numbers(table: pl.DataFrame, *columns: str) -> list[Any]:
 
 def rate_labels(table: pl.DataFrame) -> tuple[str, str]:
     """Return what to call the lines of a table that are not adaptive, and those that are."""
-    schedules = table.filter("adaptive")["schedule"]
+    adaptive = table.filter("adaptive")
+    rated = adaptive.drop_nulls("lr") if "lr" in table.columns else adaptive
+    schedules = (rated if rated.height else adaptive)["schedule"]
     moving = HYPERGRADIENT_LABEL if (schedules == HYPERGRADIENT).all() else ADAPTIVE_LABEL
     return CONSTANT_LABEL, moving
 

@@ -36,6 +36,21 @@ def cosine(t: int, decay_steps: int, steps: int) -> float:
     return (1 + math.cos(math.pi * t / steps)) / 2
 
 
+WARM_UP = 0.05
+"""The share of all updates in which ``warmup-cosine`` rises."""
+
+
+def warmup_cosine(t: int, decay_steps: int, steps: int) -> float:
+    """Rise in proportion to the update for 5% of all updates, then fall to 0 along half a cosine.
+
+    It is what transformers are usually trained with (such as Touvron et al. 2023, LLaMA, 2.3).
+    """
+    rising = max(1, math.ceil(WARM_UP * steps))
+    if t < rising:
+        return (t + 1) / rising
+    return (1 + math.cos(math.pi * (t - rising) / max(1, steps - rising))) / 2
+
+
 SCHEDULES: dict[str, Callable[[int, int, int], float] | None] = {
     "constant": None,
     HYPERGRADIENT: None,
@@ -43,6 +58,7 @@ SCHEDULES: dict[str, Callable[[int, int, int], float] | None] = {
     "robbins-monro": robbins_monro,
     "halving": halving,
     "cosine": cosine,
+    "warmup-cosine": warmup_cosine,
 }
 """By name, from t (updates made so far), updates between decays, and updates in all, to a factor.
 

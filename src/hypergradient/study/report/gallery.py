@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from hypergradient.study.figures import (
+    compare,
     curves,
     grid,
     heatmap,
@@ -22,6 +23,7 @@ from hypergradient.study.figures import (
     sensitivity,
     untuned,
 )
+from hypergradient.study.results.compare_curves import ENTRY
 from hypergradient.study.results.pairs import SERIES
 from hypergradient.study.results.relative import LINE
 from hypergradient.study.results.schema import LOSS_LABELS
@@ -138,7 +140,31 @@ def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame
 OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
 """The figures that show all tasks at once: they do not follow the page's choice of a task."""
 
+
+def _compare(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for metric in statistics.metrics:
+        figure = compare.draw_compare(statistics, metric)
+        table = statistics.at_the_end.filter(metric=metric)
+        yield f"compare_{metric}", figure, table.drop("values")
+
+
+def _compare_page(statistics: Statistics) -> dict[str, Any]:
+    rival = next((row["method"] for row in statistics.contest if row["is_rival"]), None)
+    methods = dict.fromkeys(row["method"] for row in statistics.contest)
+    return {
+        "compare": _series(statistics.over_training, [*ENTRY, "is_best"]),
+        "compareEnds": statistics.at_the_end.to_dicts(),
+        "compareMetrics": statistics.metrics,
+        "compareMethods": [{"method": m, "rival": m == rival} for m in methods],
+    }
+
+
 GALLERY: Final = {
+    "compare": Entry(
+        lambda statistics: any(row["is_rival"] for row in statistics.contest),
+        _compare,
+        _compare_page,
+    ),
     "summary": Entry(lambda statistics: statistics.paired.height > 0, lambda _: (), lambda _: {}),
     "untuned": Entry(
         lambda statistics: not statistics.untuned.by_task.is_empty(), _untuned, lambda _: {}

@@ -24,6 +24,8 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
     Returns:
         A few sentences.
     """
+    if "compare" in names:
+        return statistics.verdict
     told = []
     if "heatmap" in names:
         told += convergence(statistics.cells, statistics.score)
@@ -36,7 +38,8 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
     if "untuned" in names:
         told += nearness(statistics.untuned.scores)
     if not told and statistics.paired.height:
-        return losses(statistics.summary["train_loss"], statistics.runs)
+        summary = statistics.summary["train_loss"]
+        return [*losses(summary, statistics.runs), *without_rate(summary)]
     diverged = _diverged(statistics.runs)
     return [*told, f"{diverged[0].upper()}{diverged[1:]}."]
 
@@ -147,6 +150,8 @@ def losses(summary: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
         (geometric means over tasks), each a sentence.
     """
     adaptive = summary.filter("adaptive")
+    rated = adaptive.filter(pl.col("lowest_lr").is_not_null())
+    adaptive = rated if rated.height else adaptive
     descents = adaptive.filter(schedule=HYPERGRADIENT)
     name = "hypergradient descent" if descents.height else "an adaptive rate"
     pairs = summary.filter(~pl.col("adaptive")).join(
@@ -163,6 +168,29 @@ def losses(summary: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
         f"{start}, {_LOSS.lower()} is {lowest} that of {name}.",
         f"From the best α₀ of each it is {best}; {diverged}.",
     ]
+
+
+def without_rate(summary: pl.DataFrame) -> list[str]:
+    """Say where methods that take no rate ended, beside the best constant rate of their base.
+
+    Args:
+        summary: From `results.sensitivity.summary`, of the training loss.
+    """
+    free = summary.filter("adaptive", pl.col("lowest_lr").is_null())
+    pairs = summary.filter(~pl.col("adaptive")).join(
+        free, on=["task", "panel"], suffix="_free", maintain_order="left"
+    )
+    told = []
+    for (method,), part in pairs.group_by("method_free", maintain_order=True):
+        sound = part.drop_nulls(["best", "best_free"])
+        ratio = sound.select((pl.col("best_free") / pl.col("best")).cast(pl.Float64).log10().mean())
+        if sound.height:
+            bases = _listed(sound["base"].unique(maintain_order=True).to_list())
+            told.append(
+                f"{method} takes no rate: its final training loss is {10 ** ratio.item():.2g} "
+                f"times that of the best constant rate of {bases}."
+            )
+    return told
 
 
 _LOSS = "The final training loss with a constant rate"

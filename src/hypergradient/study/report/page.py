@@ -7,6 +7,7 @@ numbers are computed in `results`; `templates/scripts` draw them. What it can sh
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from importlib.metadata import version
 from pathlib import Path
@@ -23,23 +24,25 @@ from hypergradient.study.html import PAGE_STYLE, asset, command, environment, pl
 from hypergradient.study.report.gallery import CURVES, OF_ALL_TASKS
 from hypergradient.study.report.headline import headline
 from hypergradient.study.report.parts import Parts
+from hypergradient.study.report.runs_table import failed_runs, runs_table
+from hypergradient.study.results.compare import seconds_text
 from hypergradient.study.results.convergence import measured
 from hypergradient.study.results.pairs import scale_label, symbol
 from hypergradient.study.results.relative import WITHIN
-from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
 from hypergradient.study.results.sensitivity import NEAR
 from hypergradient.study.results.statistics import Statistics
 from hypergradient.study.results.untuned import MEASURES, PICTURED
 from hypergradient.study.results.verdicts import LEVEL, MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from hypergradient.study.declare.study import Study
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_SCRIPTS = ("base", "curves", "heatmap", "schedules", "page")  # in the order to run them
+_SCRIPTS = ("base", "curves", "heatmap", "schedules", "compare", "page")  # in the order to run them
 
 
 def write_report(
@@ -109,6 +112,9 @@ def write_report(
         facts=_facts(runs),
         problems=[*_problems(runs), *(f"{problem}." for problem in parts.problems)],
         sections=sections,
+        contents=contents(sections, runs),
+        table=parts.attempt("The table of runs", lambda: runs_table(runs), {"rows": []}),
+        failed=failed_runs(runs),
         several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
         surroundings=_surroundings(runs),
         command=command(),
@@ -122,6 +128,19 @@ def write_report(
     target = folder / "report.html"
     write_text(target, html)
     return target
+
+
+_HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
+
+
+def contents(sections: Mapping[str, Markup], runs: pl.DataFrame) -> list[tuple[str, Markup]]:
+    """Return the page's parts in their order: what a link leads to, and its heading."""
+    order = sorted(sections, key=lambda name: name != "summary")
+    found = [(name, _HEADING.search(sections[name])) for name in order]
+    listed = [(name, Markup(match[1])) for name, match in found if match]  # noqa: S704  (escaped)
+    if runs.height:
+        listed.append(("runs", Markup("Every run")))
+    return [*listed, ("made", Markup("How this was made"))]
 
 
 def _facts(runs: pl.DataFrame) -> list[tuple[str, str]]:
@@ -170,7 +189,7 @@ def _shared(statistics: Statistics) -> dict[str, Any]:
     """Return what the page's script needs for every figure, as JSON."""
     return {
         "tasks": statistics.tasks,
-        "names": CURVES,
+        "names": CURVES | ACCURACY_LABELS,
         "labels": list(rate_labels(statistics.paired)),
         "scheduleLabels": LABELS,
         "schedules": list(COLOURS),
@@ -191,6 +210,7 @@ def _filters() -> dict[str, Callable[..., str]]:
         "symbol": symbol,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "number": _number,
+        "seconds": seconds_text,
     }
 
 

@@ -18,6 +18,8 @@ from hypergradient.study.results.schema import (
     SETTINGS_SCHEMA,
     STATUS_SCHEMA,
 )
+from hypergradient.study.run.claim import read_json
+from hypergradient.study.train.records import METRIC_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from hypergradient.study.declare.study import Study
     from hypergradient.study.methods.traits import Traits
     from hypergradient.study.run.store import Store
+
+COSTS = "costs.json"
+"""What a step of each method costs, where a comparison has measured the methods in turn."""
 
 PART_ROWS = 50_000
 
@@ -42,8 +47,12 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
     iterations to convergence, ``steps_to_target`` is the first step, from 1, whose minibatch loss
     was at most ``target_loss``; it is null where that had not come after ``max_steps`` updates,
     the last epoch or divergence, and ``censored`` is then true. In other studies all four are
-    null. ``constant_loss`` is the training loss of the best outputs that do not depend on the
-    inputs; it is null in runs of earlier versions.
+    null. ``step_seconds`` is what a step took, without evaluation, and ``state_bytes`` what the
+    optimizer keeps for each parameter, of runs that are trained one by one; in a comparison the
+    methods were measured in turn. ``epochs`` has a column
+    for each metric of a person's own task, its name after ``metric_``. ``constant_loss`` is the
+    training loss of the best outputs that do not depend on the inputs; it is null in runs of
+    earlier versions, and where the loss is a person's own.
     """
     begun = store.begun()
     finished = [
@@ -59,14 +68,50 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
         **SETTINGS_SCHEMA,
         **STATUS_SCHEMA,
     }
-    runs, epochs = Rows(schema), Rows(EPOCHS_SCHEMA)
+    own = dict.fromkeys(own_metrics(finished, store), pl.Float64)
+    costs = measured_costs(store)
+    runs, epochs = Rows(schema), Rows({**EPOCHS_SCHEMA, **own})
     for run in finished:
         status, records = store.status(run) or {}, []
         with suppress(StudyError):  # a run that failed may have damaged epochs besides
             records = store.records(run)
         epochs.add({"run_id": run.id} | record for record in records)
-        runs.add([{"study": study.name, "scale": study.scale} | run_row(run, status, records)])
+        row = {"study": study.name, "scale": study.scale} | run_row(run, status, records)
+        runs.add([row | costs.get(run.method, {})])
     return runs.table(), epochs.table()
+
+
+def measured_costs(store: Store) -> dict[str, dict[str, float]]:
+    """Return what a comparison has measured of each method, or nothing."""
+    methods = (read_json(store.folder / COSTS) or {}).get("methods")
+    if not isinstance(methods, dict):
+        return {}
+    return {
+        method: {
+            name: float(cost[name])
+            for name in ("step_seconds", "state_bytes")
+            if isinstance(cost.get(name), int | float)
+        }
+        for method, cost in methods.items()
+        if isinstance(cost, dict)
+    }
+
+
+def own_metrics(finished: Iterable[Run], store: Store) -> list[str]:
+    """Return the columns of the metrics of a person's own tasks, as the first run of each has them.
+
+    They are read from the records, so that tables can be made where a task's file is gone.
+    """
+    names: dict[str, None] = {}
+    seen: set[str] = set()
+    for run in finished:
+        if run.task in seen:
+            continue
+        with suppress(StudyError):
+            for record in store.records(run)[:1]:
+                seen.add(run.task)
+                names |= dict.fromkeys(key for key in record if key.startswith(METRIC_PREFIX))
+    return [*names]
 
 
 def options_schema(runs: Iterable[Run]) -> dict[str, Any]:

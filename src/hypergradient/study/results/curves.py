@@ -6,7 +6,7 @@ import polars as pl
 
 from hypergradient.study.results.intervals import geometric_mean
 from hypergradient.study.results.pairs import SERIES
-from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
 
 
 def over_epochs(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
@@ -20,8 +20,9 @@ def over_epochs(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
         epochs: One row a run and epoch.
 
     Returns:
-        One row a series, learning rate and epoch: the losses' geometric means, `lr_mean` (the
-        arithmetic mean), `runs` and `diverged` (runs of this line that diverge at some epoch).
+        One row a series, learning rate and epoch: the losses' geometric means, the arithmetic ones
+        of `lr_mean` and the accuracies, `step`, `seconds` (since the start, the mean), `runs` and
+        `diverged` (runs of this line that diverge at some epoch).
     """
     line = (*SERIES, "lr")
     totals = paired.group_by(line).agg(
@@ -29,18 +30,24 @@ def over_epochs(paired: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     )
     everyone = pl.col("runs").first()
     means = {loss: geometric_mean(loss) for loss in LOSS_LABELS} | {
-        "lr_mean": pl.col("lr_mean").mean()
+        name: pl.col(name).mean() for name in ("lr_mean", *ACCURACY_LABELS)
     }
+    epochs = epochs.with_columns(pl.col("seconds").cum_sum().over("run_id"))
+    # A method that takes no rate has none before its first step.
+    rate = pl.when(pl.col("lr").is_not_null() | (pl.col("epoch") > 0)).then("lr_mean")
     return (
         paired.select("run_id", *line)
         .join(epochs, on="run_id", maintain_order="left")
-        .join(totals, on=line, maintain_order="left")
+        .with_columns(lr_mean=rate)
+        .join(totals, on=line, maintain_order="left", nulls_equal=True)
         .group_by(*line, "epoch", maintain_order=True)
         .agg(
             **{
                 name: pl.when(pl.col(name).count() == everyone).then(mean)
                 for name, mean in means.items()
             },
+            step=pl.col("step").max(),
+            seconds=pl.col("seconds").mean(),
             runs=everyone,
             diverged=pl.col("diverged").first(),
         )

@@ -23,7 +23,7 @@ ADAPTIVE: Final = "adaptive"
 """What figures call the schedule of a method that adapts its rate in any other way."""
 
 SCHEDULES: Final = (
-    *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine"),
+    *(CONSTANT, "lr-decay", "robbins-monro", "halving", "cosine", "warmup-cosine"),
     *(ADAPTIVE, HYPERGRADIENT),
 )
 """The order in which schedules are shown."""
@@ -36,6 +36,8 @@ _OPTIONAL: Final = {
 }
 
 _FAMILIAR = ("SGD", "SGDM", "SGDN", "Adam", "AdamW")  # the order in which the papers show them
+
+_RELATIVES: Final = {"Adam": ("AdamW",), "AdamW": ("Adam",)}
 
 _RECORDED: Final = {"base": pl.String, "adaptive": pl.Boolean, "schedule": pl.String}
 
@@ -77,7 +79,29 @@ def complete(runs: pl.DataFrame) -> pl.DataFrame:
     other = ~pl.col("adaptive") & (pl.col("method") != pl.col("base"))
     own_base = pl.concat_str(short_method(), pl.lit(" ("), "base", pl.lit(")"))
     several = steady.n_unique().over("base") > 1
-    return told.with_columns(base=pl.when(other & several).then(own_base).otherwise("base"))
+    own = told.with_columns(base=pl.when(other & several).then(own_base).otherwise("base"))
+    return beside_relatives(own)
+
+
+def beside_relatives(runs: pl.DataFrame) -> pl.DataFrame:
+    """Put an adaptive method whose base was not run on a task beside the nearest that was.
+
+    It is the one that differs in its weight decay only (Adam and AdamW), or the only one there is.
+    """
+    moved = []
+    steady = runs.filter(~pl.col("adaptive")).select("task", "base").unique()
+    adaptive = runs.filter("adaptive").select("task", "base").unique(maintain_order=True)
+    for task, base in adaptive.join(steady, on=["task", "base"], how="anti").iter_rows():
+        there = steady.filter(task=task)["base"].to_list()
+        near = [name for name in there if name in _RELATIVES.get(base, ())] or there
+        if len(near) == 1:
+            moved.append({"task": task, "base": base, "adaptive": True, "near": near[0]})
+    if not moved:
+        return runs
+    beside = runs.join(
+        pl.DataFrame(moved), on=["task", "base", "adaptive"], how="left", maintain_order="left"
+    )
+    return beside.with_columns(base=pl.coalesce("near", "base")).drop("near")
 
 
 def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame:
@@ -85,7 +109,8 @@ def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame
 
     Where a base has several adaptive methods, or one was run with several settings (say of beta),
     each gets a panel of its own, and the runs of the base optimizer are repeated in each of them.
-    Runs that failed, and those whose rate follows a schedule that was fixed in advance, are left
+    So are those of a method that takes no rate, which is drawn as a line across. Runs that failed,
+    and those whose rate follows a schedule that was fixed in advance, are left
     out.
 
     Args:
@@ -99,8 +124,15 @@ def pair(runs: pl.DataFrame, *, axes: Collection[str] = ("lr",)) -> pl.DataFrame
     runs = complete(runs).filter(pl.col("schedule").is_in(WITHOUT_PLAN))
     settings = [name for name in varying(runs) if name not in axes]
     several = pl.col("method").n_unique().over("task", "base") > 1
-    steady = runs.filter(~pl.col("adaptive"))
-    adaptive = runs.filter("adaptive").with_columns(_rival=pl.when(several).then(short_method()))
+    free = pl.col("adaptive") & pl.col("lr").is_null()
+    rated = (pl.col("adaptive") & ~free).any().over("task", "base")
+    runs = runs.with_columns(_joins=~pl.col("adaptive") | (free & rated))
+    steady = runs.filter("_joins").drop("_joins")
+    adaptive = (
+        runs.filter(~pl.col("_joins"))
+        .drop("_joins")
+        .with_columns(_rival=pl.when(several).then(short_method()))
+    )
     own = [name for name in settings if steady[name].is_null().all()]  # the base does not have them
     rivals = adaptive.select("task", "base", "_rival", *settings).unique()
     shared = ["task", "base", *(name for name in settings if name not in own)]

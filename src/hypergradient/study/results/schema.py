@@ -25,6 +25,7 @@ EPOCHS_SCHEMA = {
 
 STATUS_SCHEMA = {
     "status": pl.String,
+    "error": pl.String,
     "diverged_at_step": pl.Int64,
     "target_loss": pl.Float64,
     "max_steps": pl.Int64,
@@ -37,6 +38,8 @@ STATUS_SCHEMA = {
     },
     "constant_loss": pl.Float64,
     "wall_seconds": pl.Float64,
+    "step_seconds": pl.Float64,
+    "state_bytes": pl.Float64,
     "init_hash": pl.String,
     "torch": pl.String,
     "python": pl.String,
@@ -71,3 +74,9 @@ DERIVED: Final = ("panel", "line")
 
 LOSS_LABELS: Final = {"train_loss": "Training loss", "valid_loss": "Validation loss"}
 """The losses that are drawn, and what they are called on an axis."""
+
+ACCURACY_LABELS: Final = {
+    "valid_accuracy": "Validation accuracy",
+    "train_accuracy": "Training accuracy",
+}
+"""The accuracies, and what they are called on an axis."""

@@ -10,6 +10,8 @@ import polars as pl
 
 from hypergradient.study.results import (
     best,
+    compare,
+    compare_curves,
     convergence,
     curves,
     published,
@@ -19,7 +21,7 @@ from hypergradient.study.results import (
 )
 from hypergradient.study.results.pairs import WITHOUT_PLAN, hyperparameters, lines, pair
 from hypergradient.study.results.relative import relative_sensitivity, widths
-from hypergradient.study.results.schema import LOSS_LABELS
+from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ class Statistics:
     @cached_property
     def curves(self) -> pl.DataFrame:
         return curves.over_epochs(self.paired, self.epochs)
+
+    @property
+    def accuracies(self) -> list[tuple[str, str]]:
+        """The accuracies that curves have, by their column: (column, label)."""
+        trained = self.curves.filter(pl.col("epoch") > 0)
+        return [(name, label) for name, label in ACCURACY_LABELS.items() if trained[name].count()]
 
     @cached_property
     def beside(self) -> pl.DataFrame:
@@ -190,6 +198,29 @@ class Statistics:
     @cached_property
     def widths(self) -> dict[str, pl.DataFrame]:
         return {metric: widths(table) for metric, table in self.relative.items()}
+
+    @cached_property
+    def contest(self) -> list[dict[str, Any]]:
+        """The methods beside their tuned rival, with their final metrics."""
+        return compare_curves.rows_of_table(self.runs, self.epochs)
+
+    @property
+    def verdict(self) -> list[str]:
+        """Who ended where beside the rival, in sentences."""
+        return compare.sentences(self.contest)
+
+    @cached_property
+    def metrics(self) -> dict[str, str]:
+        """The columns of ``epochs`` that are metrics, and what they are called."""
+        return compare_curves.metrics_of(self.epochs)
+
+    @cached_property
+    def over_training(self) -> pl.DataFrame:
+        return compare_curves.over_training(self.runs, self.epochs)
+
+    @cached_property
+    def at_the_end(self) -> pl.DataFrame:
+        return compare_curves.at_the_end(self.runs, self.epochs)
 
     @cached_property
     def untuned(self) -> UntunedStatistics:

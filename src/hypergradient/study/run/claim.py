@@ -6,7 +6,7 @@ import json
 import math
 import os
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypergradient.study.errors import one_line, printable
@@ -100,7 +100,7 @@ def append(metrics: IO[str], record: EpochRecord) -> Json:
 
     Other processes see the line at once.
     """
-    line = to_json(asdict(record))
+    line = to_json(record.row())
     metrics.write(line + "\n")
     metrics.flush()
     content: Json = json.loads(line)

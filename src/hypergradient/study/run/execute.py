@@ -72,25 +72,44 @@ def execute(
     unfinished = store.missing(runs)
     for run in unfinished:
         store.refuse_link(run)
-    epochs = sum(run.epochs for run in runs)
     pool = pool_for(cluster if unfinished else None, workers, store, data_dir, checkpoint_seconds)
     try:
         for run in unfinished:
             store.reopen(run)
         while True:
             began = time.monotonic()
-            begun = store.begun()
-            unfinished = [r for r in unfinished if r.id not in begun or not store.finished(r)]
-            seen = sum(store.epochs_seen(run) for run in unfinished if run.id in begun)
-            left = sum(run.epochs for run in unfinished) - seen
+            unfinished = still_unfinished(unfinished, store)
+            now = look(runs, unfinished, store)
             looked = time.monotonic() - began
-            report(Progress(len(runs), len(runs) - len(unfinished), epochs, epochs - left))
+            report(now)
             if not unfinished:
                 return
             pool.keep_busy(unfinished)
             time.sleep(max(POLL_SECONDS, looked / POLL_SHARE))
     finally:
         pool.stop()
+
+
+def still_unfinished(runs: Sequence[Run], store: Store) -> list[Run]:
+    """Return the runs that are not finished."""
+    begun = store.begun()
+    return [run for run in runs if run.id not in begun or not store.finished(run)]
+
+
+def look(runs: Sequence[Run], unfinished: Sequence[Run], store: Store) -> Progress:
+    """Return how far a study is.
+
+    Args:
+        runs: All its runs.
+        unfinished: Those of them that were not finished at the last look.
+        store: Its results.
+    """
+    begun = store.begun()
+    left = [run for run in unfinished if run.id not in begun or not store.finished(run)]
+    seen = sum(store.epochs_seen(run) for run in left if run.id in begun)
+    epochs = sum(run.epochs for run in runs)
+    trained = epochs - (sum(run.epochs for run in left) - seen)
+    return Progress(len(runs), len(runs) - len(left), epochs, trained)
 
 
 def pool_for(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hypergradient.study.declare.run import Run
+    from hypergradient.study.train.session import Session
 
 PROBE_SECONDS = 0.5
 
@@ -34,6 +35,8 @@ class Cost:
         runs: Their number.
         step_seconds: What one update takes, measured; a share of the stack's, where there is one.
         run_seconds: What one run takes, at most, where it ends at a loss.
+        valid_seconds: What one evaluation of a run takes.
+        epoch_steps: Updates in an epoch.
     """
 
     task: str
@@ -41,6 +44,8 @@ class Cost:
     runs: int
     step_seconds: float
     run_seconds: float
+    valid_seconds: float = 0.0
+    epoch_steps: int = 1
 
 
 def costs(missing: Iterable[Run], data_dir: Path | None) -> list[Cost]:
@@ -72,23 +77,21 @@ def probe(runs: list[Run], data_dir: Path | None) -> Cost:
     together = group_runs(runs)[0]
     run = together[0]
     session = start_session(together, find_task(run.task).load(data_dir))
-    session.make_step()  # the first allocates memory that the others reuse
-    steps, began = 0, time.perf_counter()
-    while steps == 0 or time.perf_counter() - began < PROBE_SECONDS:
-        if session.step_in_epoch == session.steps_per_epoch:
-            session.begin_epoch(session.epoch + 1)
-        session.make_step()
-        steps += 1
-    step_seconds = (time.perf_counter() - began) / steps / len(together)
-    few = session.valid_x[:PROBE_EXAMPLES], session.valid_y[:PROBE_EXAMPLES]
+    step_seconds = seconds_of_steps(session, PROBE_SECONDS) / len(together)
     began = time.perf_counter()
-    session.evaluate_runs(*few)
-    valid_seconds = (time.perf_counter() - began) / len(together)
-    evaluated = len(session.valid_y) + run.whole_train_loss * len(session.train_y)
-    valid_seconds *= evaluated / len(few[1])
+    share = session.evaluate_part(PROBE_EXAMPLES)
+    valid_seconds = (time.perf_counter() - began) / len(together) / share
     epochs = -(-session.total_steps // session.steps_per_epoch)
     run_seconds = session.total_steps * step_seconds + (epochs + 1) * valid_seconds
-    return Cost(run.task, run.method, len(runs), step_seconds, run_seconds)
+    return Cost(
+        run.task,
+        run.method,
+        len(runs),
+        step_seconds,
+        run_seconds,
+        valid_seconds,
+        session.steps_per_epoch,
+    )
 
 
 def duration(every: Iterable[Cost], workers: int) -> float:
@@ -104,3 +107,56 @@ def in_words(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}" if length > 60 else f"{seconds / 60:.0f} min"  # noqa: PLR2004
     return f"{seconds:.0f} s"
+
+
+ROUNDS = 6
+"""How often steps are measured of each method in turn."""
+
+ROUND_SECONDS = 0.1
+
+
+def step_costs(runs: Iterable[Run], data_dir: Path | None) -> dict[str, dict[str, float]]:
+    """Measure a step of each method, in turn, in this process.
+
+    What else runs on the machine slows now one and now another. So the methods take turns, and the
+    fastest turn of each counts.
+
+    Args:
+        runs: Runs of one task; of each method the first is measured.
+        data_dir: Where data files are.
+
+    Returns:
+        By method ``step_seconds``, and ``state_bytes`` where the session knows it.
+    """
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.method, run)
+    sessions = {
+        method: start_session([run], find_task(run.task).load(data_dir))
+        for method, run in first.items()
+    }
+    fastest = dict.fromkeys(sessions, float("inf"))
+    for _ in range(ROUNDS):
+        for method, session in sessions.items():
+            fastest[method] = min(fastest[method], seconds_of_steps(session, ROUND_SECONDS))
+    return {
+        method: session.cost() | {"step_seconds": fastest[method]}
+        for method, session in sessions.items()
+    }
+
+
+def seconds_of_steps(session: Session, seconds: float) -> float:
+    """Make steps for some seconds, and return what one takes."""
+    make_step(session)  # the first allocates memory that the others reuse
+    steps, began = 0, time.perf_counter()
+    while steps == 0 or time.perf_counter() - began < seconds:
+        make_step(session)
+        steps += 1
+    return (time.perf_counter() - began) / steps
+
+
+def make_step(session: Session) -> None:
+    """Make the next step, of a new epoch where one is over."""
+    if session.step_in_epoch == session.steps_per_epoch:
+        session.begin_epoch(session.epoch + 1)
+    session.make_step()

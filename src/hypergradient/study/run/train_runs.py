@@ -90,6 +90,7 @@ class ClaimedRun:
             "adaptive": traits.adaptive,
             "init_hash": session.init_hash,
             "constant_loss": constant_loss,
+            **session.cost(),
         }
         self.claim.finish(outcome(self.run, self.records, seconds, session.kind, found))
 

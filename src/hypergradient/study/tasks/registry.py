@@ -1,83 +1,19 @@
-"""The tasks: a name, the data set, the model and the loss."""
+"""The tasks by name, and how a person's own is found."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypergradient.study.errors import OWN_CODE_RAISES, as_one_line
 from hypergradient.study.import_by_name import import_object, is_reference, source_hash
-from hypergradient.study.tasks.data.load import load_data
+from hypergradient.study.tasks.task import CROSS_ENTROPY, SQUARES, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from types import ModuleType
 
-    from torch import Generator, Tensor, nn
-
-    from hypergradient.study.tasks.data.base import Data
-
-CROSS_ENTROPY, SQUARES = "cross-entropy", "mean squared error"
-
-
-@dataclass(frozen=True)
-class Task:
-    """A data set and the model trained on it.
-
-    Attributes:
-        dataset: A name in ``DATASETS`` of ``tasks.data.load``, or a function from the folder that
-            ``--data-dir`` names (or None) to a ``Data``.
-        network: A name in ``MODELS`` of ``tasks.models.table``, or a function that returns the
-            model.
-        arguments: What the model's function is called with.
-        augmentation: A name in ``AUGMENTATIONS``, a function from (inputs, generator) to
-            inputs, or None.
-        stacked: Whether runs that share their batches are trained together as an ensemble, which
-            pays for small models (see ``train.ensemble``). The model must then consist of linear
-            layers and activations.
-        loss: A name in ``LOSSES`` of ``tasks.losses``.
-
-    Raises:
-        ValueError: It is stacked, and its loss is not the cross-entropy.
-    """
-
-    dataset: str | Callable[[Path | None], Data]
-    network: str | Callable[..., nn.Module]
-    arguments: tuple[int, ...] = ()
-    augmentation: str | Callable[[Tensor, Generator], Tensor] | None = None
-    stacked: bool = False
-    loss: str = CROSS_ENTROPY
-
-    def __post_init__(self) -> None:
-        """Refuse a loss that an ensemble cannot have."""
-        if self.stacked and self.loss != CROSS_ENTROPY:
-            raise ValueError(f"stacked=True needs the {CROSS_ENTROPY}, not the {self.loss}")
-
-    def load(self, folder: Path | None = None) -> Data:
-        """Return the data. The data set that was loaded last stays in memory."""
-        return load_data(self.dataset, folder)
-
-    def model(self, seed: int) -> nn.Module:
-        """Return the model with a seed's initial weights. torch's random state stays as it was."""
-        import torch  # noqa: PLC0415  (2 s, and not needed to name the tasks)
-
-        from hypergradient.study.tasks.models.table import MODELS  # noqa: PLC0415
-
-        build = MODELS[self.network] if isinstance(self.network, str) else self.network
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return build(*self.arguments)
-
-    def augment(self, inputs: Tensor, generator: Generator) -> Tensor:
-        """Return a minibatch's inputs as they are trained on."""
-        from hypergradient.study.tasks.augment import AUGMENTATIONS  # noqa: PLC0415
-
-        if self.augmentation is None:
-            return inputs
-        augment = self.augmentation
-        return (AUGMENTATIONS[augment] if isinstance(augment, str) else augment)(inputs, generator)
-
+__all__ = ["CROSS_ENTROPY", "IN_PROCESS", "SQUARES", "TASKS", "InProcess", "Task", "find_task"]
 
 NARROW = "-narrow"
 """The suffix of tasks whose networks have fewer channels and no dropout, to fit a laptop."""
@@ -117,14 +53,50 @@ def mnist_100() -> Task:
     return TASKS["mnist-mlp-100"]
 
 
+class InProcess(NamedTuple):
+    """A task of objects that live in this process only, such as those of a notebook.
+
+    Attributes:
+        task: The task.
+        token: What stands for it in the ids of runs: nobody else has it, as objects can change.
+    """
+
+    task: Task
+    token: str
+
+
+IN_PROCESS: dict[str, InProcess] = {}
+"""Such tasks by name."""
+
+
 def find_task(name: str) -> Task:
-    """Return a task by its name, or from the function that ``path/to/file.py:function`` names.
+    """Return a task by its name, or a person's own.
+
+    A person's own is a file that says what its task is (``path/to/file.py``, see ``tasks.own``), or
+    a function that returns a ``Task`` (``path/to/file.py:function``).
 
     Raises:
         ValueError: There is none, or what there is does not return a ``Task``.
     """
+    if name in IN_PROCESS:
+        return IN_PROCESS[name].task
     if not is_reference(name):
         return TASKS[name]
+    if name.endswith(".py"):
+        return task_of_module(import_object(name), name)
+    return task_of_function(name)
+
+
+@cache
+def task_of_module(module: ModuleType, name: str) -> Task:
+    """Return the task that a file says; there is one of each, so that its data are loaded once."""
+    from hypergradient.study.tasks.own import read_task  # noqa: PLC0415  (it imports torch, 2 s)
+
+    return read_task(vars(module), name)
+
+
+def task_of_function(name: str) -> Task:
+    """Return the task that a person's function makes."""
     make = import_object(name)
     try:
         task = make()
@@ -139,6 +111,13 @@ def task_identity(name: str) -> dict[str, Any]:
     """Return what determines a task's results, ready for JSON. It is a part of a run's id."""
     if is_reference(name):
         return {"source": source_hash(name)}
+    if name in IN_PROCESS:
+        return {"in process": IN_PROCESS[name].token}
     own = asdict(TASKS[name])
-    later = {"stacked": False, "loss": CROSS_ENTROPY}  # fields that tasks did not have at first
+    later = {  # fields that tasks did not have at first
+        "stacked": False,
+        "loss": CROSS_ENTROPY,
+        "training_step": None,
+        "metrics": {},
+    }
     return {key: value for key, value in own.items() if key not in later or value != later[key]}

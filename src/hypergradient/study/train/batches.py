@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.registry import find_task
 
 if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
-    from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
 
 
 def epoch_order(run: Run, examples: int, epoch: int) -> Tensor:
@@ -28,7 +29,7 @@ class EpochBatches:
 
     Args:
         run: The run whose task, batch size, epochs and seeds are used.
-        data: The task's data, of which the run uses its subset.
+        data: The task's data, of which the run uses its subset. Only ``OwnTraining`` takes batches.
 
     Attributes:
         epoch: The current epoch, from 1.
@@ -38,25 +39,36 @@ class EpochBatches:
         seconds: Time that the current epoch has taken in earlier processes.
     """
 
-    def __init__(self, run: Run, data: Data) -> None:
+    def __init__(self, run: Run, data: Data | Batches) -> None:
         self.run, self.task = run, find_task(run.task)
-        data = data.subset(run.train_examples, run.valid_examples)
-        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
-            torch.from_numpy, (data.train_x, data.train_y, data.valid_x, data.valid_y)
-        )
-        self.steps_per_epoch = math.ceil(len(self.train_x) / run.batch_size)
+        self.take(data.subset(run.train_examples, run.valid_examples))
         self.total_steps = run.epochs * self.steps_per_epoch
+        if run.steps is not None:
+            self.total_steps = min(self.total_steps, run.steps)
         if run.until is not None:
             self.total_steps = min(self.total_steps, run.until.max_steps)
         self.begin_epoch(1)
 
+    def take(self, data: Data | Batches) -> None:
+        """Keep the data, and find how many steps an epoch has."""
+        if not isinstance(data, Data):
+            raise TypeError(f"{type(data).__name__} is no data in memory")
+        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
+            torch.as_tensor, (data.train_x, data.train_y, data.valid_x, data.valid_y)
+        )
+        self.steps_per_epoch = math.ceil(len(self.train_x) / self.run.batch_size)
+
     def begin_epoch(self, epoch: int) -> None:
         """Set everything to the state before the first step of an epoch."""
         self.epoch, self.step_in_epoch, self.seconds = epoch, 0, 0.0
-        self.order = epoch_order(self.run, len(self.train_x), epoch)
-        self.batches = torch.split(self.order, self.run.batch_size)
+        self.shuffle(epoch)
         self.augmentation = torch.Generator()
         self.augmentation.manual_seed(self.run.derive_seed("augmentation", epoch))
+
+    def shuffle(self, epoch: int) -> None:
+        """Choose the epoch's batches."""
+        self.order = epoch_order(self.run, len(self.train_x), epoch)
+        self.batches = torch.split(self.order, self.run.batch_size)
 
     @property
     def step(self) -> int:

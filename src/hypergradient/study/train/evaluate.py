@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.losses import LOSSES, constant_baseline_loss, count_correct
-from hypergradient.study.tasks.registry import CROSS_ENTROPY
+from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.tasks.task import CROSS_ENTROPY
 
 if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
-    from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
 
 VALIDATION_CHUNK = 2000
 """Examples evaluated at once, at most, ..."""
@@ -22,10 +24,15 @@ VALIDATION_NUMBERS = 1_600_000
 """... and the input numbers they have together, to bound the memory that a large model needs."""
 
 
-def constant_loss(run: Run, data: Data) -> float:
-    """Return the training loss of the best outputs that do not depend on the inputs."""
+def constant_loss(run: Run, data: Data | Batches) -> float:
+    """Return the training loss of the best outputs that do not depend on the inputs.
+
+    It is NaN where the loss is a person's own, or targets are read batch by batch.
+    """
+    if not isinstance(data, Data) or not find_task(run.task).is_plain:
+        return math.nan
     targets = data.subset(run.train_examples, run.valid_examples).train_y
-    return constant_baseline_loss(torch.from_numpy(targets))
+    return constant_baseline_loss(torch.as_tensor(targets))
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import torch
+
 from hypergradient.study.tasks.registry import find_task
 
 if TYPE_CHECKING:
@@ -22,5 +24,6 @@ def weights_hash(model: nn.Module) -> str:
     """Return the first 16 hex digits of the sha256 of the model's weights."""
     digest = sha256()
     for parameter in model.parameters():
-        digest.update(parameter.detach().numpy().tobytes())
+        numbers = parameter.detach().cpu().contiguous().reshape(-1)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -32,12 +32,15 @@ class MetricBuffer:
     Args:
         steps: The number of steps in an epoch.
         targets: The targets of all training examples. Predictions are kept only of classes.
+
+    Attributes:
+        classified: Whether targets are classes.
     """
 
     def __init__(self, steps: int, targets: Tensor) -> None:
         self._losses, self._rates = torch.empty(steps), torch.empty(steps, 3)
-        self._classified = not targets.is_floating_point()
-        shape = targets.shape if self._classified else (0,)
+        self.classified = not targets.is_floating_point()
+        shape = targets.shape if self.classified else (0,)
         self._predictions = torch.empty(shape, dtype=torch.int64)
         self._steps = self._examples = self._numbers = 0
         self._pending: list[tuple[float | Tensor, float | Tensor, Tensor]] = []
@@ -54,7 +57,7 @@ class MetricBuffer:
             group = optimizer.param_groups[0]
             rates = number_of(alpha_of(group)) if "lr" in group else math.nan
         stored = self._no_outputs
-        if self._classified:
+        if self.classified:
             stored = outputs.detach()
             if outputs._is_view():  # noqa: SLF001  (it may hold more memory, or see it change)
                 stored = stored.clone()
@@ -100,7 +103,7 @@ class MetricBuffer:
         steps = slice(self._steps, self._steps + len(losses))
         self._losses[steps] = as_tensor(losses)
         self._rates[steps] = as_tensor(rates) if self._own_rates else as_tensor(rates).unsqueeze(1)
-        if self._classified:
+        if self.classified:
             classes = predicted_classes(torch.cat(outputs))
             self._predictions[self._examples : self._examples + len(classes)] = classes
             self._examples += len(classes)

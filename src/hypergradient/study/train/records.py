@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hypergradient.study.declare.run import Run
+
+METRIC_PREFIX = "metric_"
+"""What the columns of a person's own metrics begin with."""
 
 State = dict[str, Any]
 """Tensors, numbers, texts, None, and lists and dicts of them: what ``torch.save`` keeps safely."""
@@ -32,6 +37,7 @@ class EpochRecord:
         seconds: Time that training and validation took.
         diverged_at_step: The first step, from 1, whose loss was not finite, or None.
         target_step: The first step, from 1, whose loss was at most the run's target, or None.
+        metrics: The means of a person's own metrics over the validation set, by name.
     """
 
     epoch: int
@@ -46,6 +52,12 @@ class EpochRecord:
     seconds: float
     diverged_at_step: int | None
     target_step: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Return the record as a flat row: a metric's column is ``METRIC_PREFIX`` and its name."""
+        row = asdict(self)
+        return row | {f"{METRIC_PREFIX}{name}": value for name, value in row.pop("metrics").items()}
 
 
 class RunRecord(NamedTuple):

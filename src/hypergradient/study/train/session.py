@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
     from hypergradient.study.methods.traits import Traits
     from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
     from hypergradient.study.train.records import RunRecord, State
 
 
@@ -40,7 +41,7 @@ class Session(EpochBatches, ABC):
     kind: ClassVar[str]
     init_hash: str
 
-    def __init__(self, runs: Sequence[Run], data: Data) -> None:
+    def __init__(self, runs: Sequence[Run], data: Data | Batches) -> None:
         torch.set_num_threads(runs[0].threads)
         self.runs = list(runs)
         super().__init__(runs[0], data)
@@ -75,6 +76,17 @@ class Session(EpochBatches, ABC):
     @abstractmethod
     def evaluate_runs(self, x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Return each run's mean loss and accuracy over examples, in evaluation mode."""
+
+    def evaluate_part(self, examples: int) -> float:
+        """Evaluate a few examples, and return which share of an epoch's evaluation that is."""
+        few = self.valid_x[:examples], self.valid_y[:examples]
+        self.evaluate_runs(*few)
+        every = len(self.valid_y) + self.run.whole_train_loss * len(self.train_y)
+        return len(few[1]) / every
+
+    def cost(self) -> dict[str, float]:
+        """Return what a step costs, by the columns of ``runs``; nothing where it is not known."""
+        return {}
 
 
 def do_nothing(_: Session) -> None:

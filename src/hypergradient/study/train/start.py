@@ -6,21 +6,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import find_task
 from hypergradient.study.train.ensemble import Ensemble
 from hypergradient.study.train.groups import ensemble_spec
 from hypergradient.study.train.initial import initial_model
+from hypergradient.study.train.own import OwnTraining
 from hypergradient.study.train.training import Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hypergradient.study.declare.run import Run
-    from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
     from hypergradient.study.train.records import State
     from hypergradient.study.train.session import Session
 
 
-def start_session(runs: Sequence[Run], data: Data, saved: Sequence[State] = ()) -> Session:
+def start_session(
+    runs: Sequence[Run], data: Data | Batches, saved: Sequence[State] = ()
+) -> Session:
     """Return the session that trains one of the lists of ``groups.group_runs``.
 
     Args:
@@ -29,7 +34,8 @@ def start_session(runs: Sequence[Run], data: Data, saved: Sequence[State] = ()) 
         saved: What ``Session.states`` gave of each in an earlier process, or nothing.
     """
     torch.set_num_threads(runs[0].threads)  # before the weights are drawn
-    if ensemble_spec(runs[0]) is not None:
+    if ensemble_spec(runs[0]) is not None and isinstance(data, Data):
         return Ensemble(runs, data, saved)
     (run,) = runs
-    return Training(run, initial_model(run), data, saved=saved[0] if saved else None)
+    kind = Training if find_task(run.task).is_plain and isinstance(data, Data) else OwnTraining
+    return kind(run, initial_model(run), data, saved=saved[0] if saved else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from hypergradient.study.methods.registry import find_method
 from hypergradient.study.methods.schedules import SCHEDULES
 from hypergradient.study.methods.traits import Traits, traits_of
 from hypergradient.study.tasks.losses import LOSSES
+from hypergradient.study.tasks.task import CROSS_ENTROPY
 from hypergradient.study.train.evaluate import evaluate, first_not_finite
 from hypergradient.study.train.groups import ONE_BY_ONE
 from hypergradient.study.train.initial import weights_hash
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from hypergradient.study.declare.run import Run
     from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
 
 NORM_BATCHES = 50
 """Minibatches whose statistics batch norms take anew before an evaluation, where they must."""
@@ -59,8 +62,9 @@ class Training(Session):
     kind = ONE_BY_ONE
 
     def __init__(
-        self, run: Run, model: nn.Module, data: Data, *, saved: State | None = None
+        self, run: Run, model: nn.Module, data: Data | Batches, *, saved: State | None = None
     ) -> None:
+        self.step_seconds: list[float] = []  # the mean of each epoch that this process trained
         super().__init__([run], data)
         self.model = model
         self.init_hash = weights_hash(model)
@@ -70,7 +74,7 @@ class Training(Session):
         set_mode(self.optimizer, training=True)
         self.advance = step_function(self.optimizer)
         self.schedule = self._schedule()
-        self.loss = LOSSES[self.task.loss]
+        self.loss = LOSSES[self.task.loss] if isinstance(self.task.loss, str) else self.task.loss
         self.began = time.perf_counter()
         self.resumed = saved is not None
         if saved is not None:
@@ -111,10 +115,14 @@ class Training(Session):
     def begin_epoch(self, epoch: int) -> None:
         """Set everything to the state before the first step of an epoch."""
         super().begin_epoch(epoch)
-        self.metrics = MetricBuffer(self.steps_per_epoch, self.train_y)
+        self.metrics = self.new_metrics()
         self.target_step: int | None = None
         dropout = torch.Generator().manual_seed(self.run.derive_seed("dropout", epoch))
         self.dropout = dropout.get_state()
+
+    def new_metrics(self) -> MetricBuffer:
+        """Return what collects the losses, rates and predictions of an epoch."""
+        return MetricBuffer(self.steps_per_epoch, self.train_y)
 
     @property
     def over(self) -> bool:
@@ -136,6 +144,18 @@ class Training(Session):
             "seconds": self.seconds + time.perf_counter() - self.began,
         }
 
+    def cost(self) -> dict[str, float]:
+        """Return the seconds of a step, the median over epochs, and the bytes of optimizer state.
+
+        The bytes are those of a parameter, after the steps that were made.
+        """
+        states = [*self.optimizer.state.values(), *self.optimizer.param_groups]
+        tensors = [each for state in states for each in state.values() if isinstance(each, Tensor)]
+        size = sum(each.numel() * each.element_size() for each in tensors)
+        parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        seconds = statistics.median(self.step_seconds) if self.step_seconds else math.nan
+        return {"step_seconds": seconds, "state_bytes": size / max(1, parameters)}
+
     def restore(self, state: State) -> None:
         """Go back to where ``state`` was taken, in a training of the same run."""
         self.begin_epoch(state["epoch"])
@@ -153,9 +173,8 @@ class Training(Session):
     def before(self) -> EpochRecord:
         """Return the record of the state before training."""
         began = time.perf_counter()
-        first = self.order if self.run.whole_train_loss else self.order[: self.run.batch_size]
-        train_loss, train_accuracy = self.evaluate(self.train_x[first], self.train_y[first])
-        valid_loss, valid_accuracy = self.evaluate(self.valid_x, self.valid_y)
+        train_loss, train_accuracy = self.on_first_batch()
+        valid_loss, valid_accuracy, metrics = self.validate()
         lr = float(self.optimizer.param_groups[0].get("lr", math.nan))
         return EpochRecord(
             epoch=0,
@@ -169,7 +188,17 @@ class Training(Session):
             lr_max=lr,
             seconds=time.perf_counter() - began,
             diverged_at_step=None,
+            metrics=metrics,
         )
+
+    def on_first_batch(self) -> tuple[float, float]:
+        """Return the loss and accuracy of the first minibatch, or of the whole training set."""
+        first = self.order if self.run.whole_train_loss else self.order[: self.run.batch_size]
+        return self.evaluate(self.train_x[first], self.train_y[first])
+
+    def validate(self) -> tuple[float, float, dict[str, float]]:
+        """Return the validation set's loss and accuracy, and the means of a person's metrics."""
+        return *self.evaluate(self.valid_x, self.valid_y), {}
 
     def finish_epoch(self, after_step: Callable[[Training], None]) -> EpochRecord:
         """Train to the epoch's end and return its record."""
@@ -178,16 +207,19 @@ class Training(Session):
             torch.set_rng_state(self.dropout)
             self.model.train()
             set_mode(self.optimizer, training=True)
-            last = min(self.steps_per_epoch, self.step_in_epoch + self.total_steps - self.step)
+            first = self.step_in_epoch
+            last = min(self.steps_per_epoch, first + self.total_steps - self.step)
             while self.step_in_epoch < last and self.target_step is None:
                 self.make_step()
                 after_step(self)
+        if made := self.step_in_epoch - first:
+            self.step_seconds.append((time.perf_counter() - self.began) / made)
         losses, rates = self.metrics.losses, self.metrics.rates
         set_mode(self.optimizer, training=False)
         if has_modes(self.optimizer):
             self.refresh_norms()
         train_loss, train_accuracy = self.on_training_set(losses)
-        valid_loss, valid_accuracy = self.evaluate(self.valid_x, self.valid_y)
+        valid_loss, valid_accuracy, metrics = self.validate()
         return EpochRecord(
             epoch=self.epoch,
             step=self.step,
@@ -201,13 +233,14 @@ class Training(Session):
             seconds=self.seconds + time.perf_counter() - self.began,
             diverged_at_step=first_not_finite(losses, valid_loss, self.step - self.step_in_epoch),
             target_step=self.target_step,
+            metrics=metrics,
         )
 
     def on_training_set(self, losses: Tensor) -> tuple[float, float]:
         """Return the epoch's training loss and accuracy, by minibatch or of the whole set."""
         if self.run.whole_train_loss:
             return self.evaluate(self.train_x, self.train_y)
-        if self.train_y.is_floating_point():
+        if not self.metrics.classified:
             return losses.mean().item(), math.nan
         seen = self.train_y.index_select(0, self.order[: self.step_in_epoch * self.run.batch_size])
         hits = self.metrics.predictions == seen
@@ -222,23 +255,32 @@ class Training(Session):
         self.model.eval()
         for norm in norms:
             norm.train()
-        for inputs in torch.split(self.train_x, self.run.batch_size)[:NORM_BATCHES]:
+        self.see_batches(NORM_BATCHES)
+
+    def see_batches(self, most: int) -> None:
+        """Give the model so many minibatches of the training set, for its batch norms."""
+        for inputs in torch.split(self.train_x, self.run.batch_size)[:most]:
             self.model(inputs)
 
     def evaluate(self, x: Tensor, y: Tensor) -> tuple[float, float]:
         """Return the mean loss and the accuracy over examples."""
-        return evaluate(self.model, x, y, self.task.loss)
+        loss = self.task.loss if isinstance(self.task.loss, str) else CROSS_ENTROPY
+        return evaluate(self.model, x, y, loss)
 
     def evaluate_runs(self, x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Return the run's mean loss and accuracy over examples, as a list of one."""
         return [self.evaluate(x, y)]
 
+    def loss_of_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the loss of the next minibatch, and the model's outputs."""
+        inputs, targets = self.batch()
+        outputs = self.model(inputs)
+        return self.loss(outputs, targets), outputs
+
     def make_step(self) -> None:
         """Make the next update."""
-        inputs, targets = self.batch()
         self.optimizer.zero_grad()
-        outputs = self.model(inputs)
-        loss = self.loss(outputs, targets)
+        loss, outputs = self.loss_of_batch()
         torch.autograd.backward(loss)
         self.advance(loss)
         self.metrics.add(loss, outputs, self.optimizer)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hypergradient.study.tasks.data.base import Data
+    from hypergradient.study.tasks.data.batches import Batches
 
 ENVIRONMENT_VARIABLE = "HYPERGRADIENT_DATA_DIR"
 
@@ -50,7 +51,9 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
 
 
 @lru_cache(maxsize=1)
-def load_data(dataset: str | Callable[[Path | None], Data], folder: Path | None = None) -> Data:
+def load_data(
+    dataset: str | Callable[[Path | None], Data | Batches], folder: Path | None = None
+) -> Data | Batches:
     """Load a data set; a worker that stays with one keeps it in memory.
 
     Args:

@@ -16,16 +16,20 @@ const element = (tag, properties = {}, ...children) => {
 const chosen = (figure, kind) => document.querySelector(`input[name="${figure}-${kind}"]:checked`);
 const metricOf = (figure) => chosen(figure, "metric")?.value ?? "lr_mean";
 const scaleOf = (figure) => chosen(figure, "scale").value;
+const xOf = (figure) => chosen(figure, "x")?.value ?? "epoch";
+const lower = (text) => text[0].toLowerCase() + text.slice(1);
 const kindOf = (series) => (series.adaptive ? "adaptive" : "constant");
 const colourOf = (kind) => css(`--${kind}`);
-const rateColour = (lr) => data.colours[dark.matches ? "dark" : "light"][data.rates.indexOf(lr)];
+const rateColour = (lr) => lr === null ? css("--adaptive") : data.colours[dark.matches ? "dark" : "light"][data.rates.indexOf(lr)];
 const rateText = (lr) => {
+  if (lr === null) return "none";
   const power = Math.log10(lr);
   if (!Number.isInteger(Math.round(power * 1e9) / 1e9)) return String(lr);
   if (lr === 1) return "1";
   return "10" + String(Math.round(power)).replace(/[-\d]/g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
 };
 const countText = (n) => (n >= 999500 ? `${Number((n / 1e6).toPrecision(2))}M` : n >= 999.5 ? `${Number((n / 1e3).toPrecision(n < 99500 ? 2 : 3))}k` : String(Math.round(n)));
+const startOf = (one) => one.lr === null ? `${one.method}, which takes no rate` : `${data.labels[+one.adaptive]}, α₀ = ${rateText(one.lr)}`;
 const short = (value) => (value === null ? "–" : Number(value.toPrecision(3)).toString());
 
 // ---- axes -------------------------------------------------------------------------------
@@ -46,7 +50,7 @@ const axis = (extra) => ({
   ...extra,
 });
 const layout = (x, y, extra = {}) => ({
-  margin: { l: 52, r: 10, t: 8, b: 42 }, showlegend: false, hovermode: "closest",
+  margin: { l: y.title ? 64 : 52, r: 10, t: 8, b: 42 }, showlegend: false, hovermode: "closest",
   dragmode: coarse ? false : "zoom", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
   font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--soft") },
   hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--faint"), font: { color: css("--ink"), size: 12 } },

@@ -1,3 +1,14 @@
+// Methods that take no rate: a line across a figure whose axis is the rate, with its band.
+const freeOf = (series) => series.flatMap((s) => s.lr.flatMap((lr, i) => (lr === null ? [{ ...s, mean: s.mean[i], low: s.low[i], high: s.high[i], runs: s.runs[i], diverged: s.diverged[i] }] : [])));
+const across = (one, ends) => {
+  const colour = colourOf("adaptive"), x = ends.map((end) => 10 ** end);
+  const text = `${one.method}, which takes no rate<br><b>${short(one.mean)}</b>` + (one.low === null ? "" : ` (${short(one.low)} to ${short(one.high)})`) +
+    (one.diverged ? `<br>${one.diverged} of ${one.runs} diverged` : `<br>${one.runs} seeds`);
+  const line = { x: [x[0], Math.sqrt(x[0] * x[1]), x[1]], y: Array(3).fill(one.mean), text: Array(3).fill(text), mode: "lines", line: { color: colour, width: 2 }, hovertemplate: "%{text}<extra></extra>" };
+  const area = { x: [...x, ...x.toReversed()], y: [one.low, one.low, one.high, one.high], mode: "lines", line: { width: 0 }, fill: "toself", fillcolor: colour, opacity: 0.15, hoverinfo: "skip" };
+  return one.low === null ? [line] : [area, line];
+};
+
 // Sensitivity to the learning rate, curves, and published losses.
 drawers.sensitivity = (figure) => {
   const metric = metricOf(figure), scale = scaleOf(figure);
@@ -7,7 +18,8 @@ drawers.sensitivity = (figure) => {
   };
   const here = (table) => table[metric].filter((s) => s.task === task).map(positive);
   const series = here(data.sensitivity), seeds = here(data.finals);
-  const values = [...series.flatMap((s) => s.mean), ...seeds.flatMap((s) => s.value)];
+  const free = freeOf(data.sensitivity[metric].filter((s) => s.task === task));
+  const values = [...series.flatMap((s) => s.mean), ...seeds.flatMap((s) => s.value), ...free.map((s) => s.mean)];
   const range = rangeOf(values, scale, data.ceilings[task]?.[metric]);
   const top = scale === "log" ? 10 ** range[1] : range[1];
   const strip = series.some((s) => s.diverged.some((n) => n > 0));
@@ -43,8 +55,9 @@ drawers.sensitivity = (figure) => {
         customdata: lost.map((i) => text[i]), hovertemplate: "%{customdata}<extra></extra>", cliponaxis: false,
       });
     }
+    if (!hidden[figure].has("free")) for (const one of free.filter((s) => s.panel === members[0].panel && s.mean !== null)) traces.push(...across(one, [ends[0] - room, ends[1] + room]));
     const x = { ...logAxis([ends[0] - room, ends[1] + room]), title: title("initial learning rate α₀") };
-    const y = { ...yAxis(scale, range), domain: strip ? [0, 0.8] : [0, 1] };
+    const y = { ...yAxis(scale, range), domain: strip ? [0, 0.8] : [0, 1], title: title(`final ${lower(data.names[metric])}`) };
     const y2 = { domain: [0.84, 1], range: [-0.5, 1.5], fixedrange: true, showgrid: false, zeroline: false, tickvals: [0.5], ticktext: ["diverged"], ticks: "", tickfont: { size: 9.5 } };
     return { traces, layout: layout(x, y, strip ? { yaxis2: y2 } : {}) };
   });
@@ -52,30 +65,31 @@ drawers.sensitivity = (figure) => {
 
 // The lines of one panel: a colour an initial rate, dashed bases; a cross where the first seed diverged.
 const curveTraces = (figure, metric, members) => {
-  const traces = [];
+  const traces = [], x = xOf(figure);
   for (const one of members) {
-    if (hidden[figure].has(kindOf(one)) || hidden[figure].has(one.lr)) continue;
-    const colour = rateColour(one.lr), name = `${data.labels[+one.adaptive]}, α₀ = ${rateText(one.lr)}`;
+    if (hidden[figure].has(one.lr === null ? "free" : kindOf(one)) || hidden[figure].has(one.lr)) continue;
+    const colour = rateColour(one.lr), name = startOf(one);
     traces.push({
-      x: one.epoch, y: one[metric], mode: "lines", connectgaps: false,
-      line: { color: colour, width: one.adaptive ? 2 : 1.6, dash: one.adaptive ? "solid" : "5px,3px" },
-      hovertemplate: `${name}<br>epoch %{x}: <b>%{y:.3~g}</b><extra></extra>`,
+      x: one[x], y: one[metric], mode: "lines", connectgaps: false,
+      line: { color: colour, width: one.lr === null ? 2.8 : one.adaptive ? 2 : 1.6, dash: one.adaptive ? "solid" : "5px,3px" },
+      hovertemplate: `${name}<br>${x} %{x:.4~g}: <b>%{y:.3~g}</b><extra></extra>`,
     });
     const last = one[metric].findLastIndex((v) => v !== null);
     if (one.diverged && last >= 0) traces.push({
-      x: [one.epoch[last]], y: [one[metric][last]], mode: "markers", marker: { symbol: "x-thin", size: 8, line: { color: colour, width: 2 } },
+      x: [one[x][last]], y: [one[metric][last]], mode: "markers", marker: { symbol: "x-thin", size: 8, line: { color: colour, width: 2 } },
       hovertemplate: `${name}<br>${one.diverged} of ${one.runs} diverged<extra></extra>`,
     });
   }
   return traces;
 };
 
-const curvePanels = (figure, metric, name) => {
-  const series = data.curves.filter((s) => s.task === task), scale = scaleOf(figure);
-  const range = rangeOf(series.flatMap((s) => s[metric]), scale, data.ceilings[task]?.[metric]);
-  const y = { ...yAxis(scale, range), ...(name ? { title: title(name) } : {}) };
+const curvePanels = (figure, metric) => {
+  const series = data.curves.filter((s) => s.task === task), share = metric.endsWith("_accuracy");
+  const scale = share ? "linear" : scaleOf(figure), x = xOf(figure);
+  const range = share ? [0, 1.02] : rangeOf(series.flatMap((s) => s[metric]), scale, data.ceilings[task]?.[metric]);
+  const y = { ...yAxis(scale, range), title: title(lower(data.names[metric])) };
   return byPanel(series, (members) => ({
-    traces: curveTraces(figure, metric, members), layout: layout({ title: title("epoch"), rangemode: "tozero" }, { ...y }),
+    traces: curveTraces(figure, metric, members), layout: layout({ title: title(x), rangemode: "tozero" }, { ...y }),
   }));
 };
 
@@ -93,7 +107,7 @@ drawers.published = (figure) => {
       { x: one.epoch, y: one.ours, ...hover, key: "ours", mode: "lines", line: { color: css("--adaptive"), width: 2 } },
       { x: one.epoch, y: one.theirs, ...hover, key: "theirs", mode: "markers", cliponaxis: false, marker: { symbol: "circle-open", size: 7, color: css("--ink"), line: { width: 1.4 } } },
     ].filter((t) => !hidden[figure].has(t.key)).map(({ key, ...trace }) => trace);
-    return { traces, layout: layout({ title: title("epoch"), rangemode: "tozero" }, yAxis(scale, range)) };
+    return { traces, layout: layout({ title: title("epoch"), rangemode: "tozero" }, { ...yAxis(scale, range), title: title(lower(data.names[metric])) }) };
   });
 };
 
@@ -105,13 +119,15 @@ const pairKey = (plain) => [
   { id: "constant", label: data.labels[0], colour: plain ? css("--constant") : css("--ink"), shape: "dashed" },
   { id: "adaptive", label: data.labels[1], colour: plain ? css("--adaptive") : css("--ink") },
 ];
-keys.sensitivity = () => pairKey(true);
-keys.curves = keys.rate = () => [...pairKey(false), ...rateKey()];
+const freeKey = (series) => [...new Set(series.filter((s) => [s.lr].flat().includes(null)).map((s) => s.method))].map((method, i, all) => (
+  { id: "free", label: `${all.join(", ")}: takes no rate`, colour: css("--adaptive") })).slice(0, 1);
+keys.sensitivity = () => [...pairKey(true), ...freeKey(Object.values(data.sensitivity)[0])];
+keys.curves = keys.rate = () => [...pairKey(false), ...freeKey(data.curves), ...rateKey()];
 keys.published = () => [
   { id: "ours", label: "ours", colour: css("--adaptive") },
   { id: "theirs", label: "published", colour: css("--ink"), shape: "dot" },
 ];
 
 // The poster's way: a row a quantity, a column an optimizer.
-drawers.grid = (figure) => Object.entries({ lr_mean: data.names.lr_mean, ...data.names }).flatMap(([metric, name]) => curvePanels(figure, metric, name));
+drawers.grid = (figure) => ["lr_mean", "train_loss", "valid_loss"].flatMap((metric) => curvePanels(figure, metric));
 keys.grid = keys.curves;

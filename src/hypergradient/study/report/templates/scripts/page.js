@@ -1,3 +1,31 @@
+// ---- downloads --------------------------------------------------------------------------
+// The table behind a figure, which a page that was mailed still has. A text that a spreadsheet
+// would take for a formula gets an apostrophe before it.
+const tables = {
+  compare: (figure) => data.compareEnds.filter((e) => e.metric === metricOf(figure)),
+  sensitivity: (figure) => data.sensitivity[metricOf(figure)],
+  relative: (figure) => data.relative[metricOf(figure)],
+  best: (figure) => data.best.filter((s) => s.metric === metricOf(figure)),
+  tuning: (figure) => data.tuning.filter((s) => s.metric === metricOf(figure)),
+  curves: () => data.curves, rate: () => data.curves, grid: () => data.curves,
+  published: () => data.published, iterations: () => data.iterations,
+};
+const cell = (value) => {
+  if (value == null) return "";
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : Array.isArray(value) ? value.join(" ") : String(value);
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+};
+const csvOf = (series) => {
+  // Lists of one length are a column each: those of a series are as long as its first one.
+  const rows = series.flatMap((one) => {
+    const columns = Object.entries(one), length = columns.find(([, v]) => Array.isArray(v))?.[1].length;
+    const flat = columns.some(([k, v]) => k !== "values" && Array.isArray(v));
+    return flat ? Array.from({ length }, (_, i) => columns.map(([, v]) => (Array.isArray(v) ? v[i] : v))) : [columns.map(([, v]) => v)];
+  });
+  const lines = [Object.keys(series[0] ?? {}), ...rows].map((row) => row.map(cell).join(","));
+  return `data:text/csv;charset=utf-8,${encodeURIComponent(`${lines.join("\n")}\n`)}`;
+};
+
 // ---- the page ---------------------------------------------------------------------------
 const render = (figure) => {
   const section = document.getElementById(figure);
@@ -20,7 +48,10 @@ const render = (figure) => {
   });
   for (const link of section.querySelectorAll(".files a")) {
     const stem = section.dataset.stem;
-    link.href = `figures/${stem}${stem.endsWith("_") ? metricOf(figure) : ""}.${link.dataset.suffix}`;
+    const name = `${stem}${stem.endsWith("_") ? metricOf(figure) : ""}.${link.dataset.suffix}`;
+    link.href = link.dataset.suffix === "csv" && tables[figure] ? csvOf(tables[figure](figure)) : `figures/${name}`;
+    link.hidden = link.dataset.suffix !== "csv" && figure === "curves" && metricOf(figure).endsWith("_accuracy"); // not drawn
+    link.download = link.dataset.suffix === "csv" ? name : "";
   }
 };
 
@@ -59,6 +90,33 @@ for (const section of document.querySelectorAll("main > section[id]")) {
   for (const input of section.querySelectorAll('input[name$="-metric"]')) {
     input.addEventListener("change", () => parts.forEach((part) => { part.hidden = part.dataset.metric !== input.value; }));
   }
+}
+// ---- tables that sort and filter ---------------------------------------------------------
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], input = document.querySelector(`input[data-filters="${table.id}"]`);
+  const valueOf = (row, place) => {
+    const { dataset, textContent } = row.cells[place];
+    return dataset.value === undefined ? textContent.trim() : dataset.value === "" ? null : Number(dataset.value);
+  };
+  const compareCells = (a, b) => (a === null || b === null ? (a === null) - (b === null) : typeof a === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
+  [...table.tHead.rows[0].cells].forEach((head, place) => {
+    const button = element("button", { type: "button" }, head.textContent);
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const order = [...body.rows].sort((a, b) => {
+        const [left, right] = [valueOf(a, place), valueOf(b, place)];
+        return left === null || right === null || !down ? compareCells(left, right) : compareCells(right, left);
+      });
+      body.append(...order);
+    });
+  });
+  input?.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of body.rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+  });
 }
 dark.addEventListener("change", renderAll);
 renderAll();

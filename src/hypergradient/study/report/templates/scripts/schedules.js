@@ -1,7 +1,7 @@
 // Schedules beside each other: curves of the best configurations, and sensitivity around the best rate.
 const scheduleLabel = (name) => data.scheduleLabels[name] ?? name;
 const scheduleColour = (name) => css(`--${name === "adaptive" ? "adaptive-rate" : data.schedules.includes(name) ? name : "constant"}`);
-const scheduleDash = (name) => ({ constant: "4px,3px", "lr-decay": "9px,3px", "robbins-monro": "1.5px,3px", halving: "8px,3px,1.5px,3px", cosine: "8px,3px,1.5px,3px,1.5px,3px", adaptive: "solid", hypergradient: "solid", recommended: "solid", tuned: "9px,3px" })[name] ?? "4px,3px";
+const scheduleDash = (name) => ({ constant: "4px,3px", "lr-decay": "9px,3px", "robbins-monro": "1.5px,3px", halving: "8px,3px,1.5px,3px", cosine: "8px,3px,1.5px,3px,1.5px,3px", "warmup-cosine": "5px,3px", adaptive: "solid", hypergradient: "solid", recommended: "solid", tuned: "9px,3px" })[name] ?? "4px,3px";
 const byBase = (series) => series.map((s) => ({ ...s, panel: s.base }));
 const scheduleKey = (series, plain) => data.schedules.filter((name) => series.some((s) => s.schedule === name)).map((name) => ({
   id: name, label: scheduleLabel(name), colour: plain && name === "hypergradient" ? css("--ink") : scheduleColour(name), shape: scheduleDash(name) === "solid" ? "" : name === "robbins-monro" ? "dotted" : "dashed",
@@ -28,7 +28,7 @@ const scheduleCurves = (figure, curves, seedCurves) => {
         line: { color: colour, width: 2.2, dash: scheduleDash(one.schedule) },
       });
     }
-    return { traces, layout: layout({ title: title("epoch"), rangemode: "tozero" }, yAxis(scale, range)) };
+    return { traces, layout: layout({ title: title("epoch"), rangemode: "tozero" }, { ...yAxis(scale, range), title: title(lower(data.names[metric])) }) };
   });
 };
 drawers.best = (figure) => scheduleCurves(figure, data.best, data.bestSeeds);
@@ -57,7 +57,7 @@ drawers.relative = (figure) => {
         marker: { size: 6, color: one.diverged.map((n) => (n ? css("--paper") : colour)), line: { color: colour, width: 1.5 } },
       });
     }
-    return { traces, layout: layout({ ...logAxis(ends), title: title("α₀ / best α₀") }, yAxis(scale, range)) };
+    return { traces, layout: layout({ ...logAxis(ends), title: title("α₀ / best α₀") }, { ...yAxis(scale, range), title: title(`best ${lower(data.names[metric])}`) }) };
   });
 };
 keys.relative = () => [
