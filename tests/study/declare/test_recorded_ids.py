@@ -10,6 +10,8 @@ from hypergradient.study.import_by_name import RECORDED, import_object, recorded
 
 RECORDED_RUNS = {
     ("demo", None): "3b7f2459ec97e28f",
+    ("drop-in", "paper"): "0036e520853cf0ec",
+    ("drop-in", "laptop"): "d0fcbbd4bea2d6ce",
     ("iclr-curves", "paper"): "c8921453907d7648",
     ("iclr-curves", "laptop"): "e95a6c32a7444e8c",
     ("iclr-sensitivity", "paper"): "c8921453907d7648",

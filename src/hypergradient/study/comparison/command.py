@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hypergradient.study import completion
 from hypergradient.study.commands import say, stop
 from hypergradient.study.errors import StudyError
 
@@ -17,7 +18,8 @@ File = Annotated[
     str,
     typer.Argument(
         help="A Python file that has your model and data (see examples/compare_own_task.py), or "
-        "the name of a built-in task."
+        "the name of a built-in task.",
+        autocompletion=completion.tasks,
     ),
 ]
 
@@ -28,6 +30,7 @@ Optimizers = Annotated[
         help="One more optimizer, as often as you like: a name such as Prodigy or NAdam, or "
         "module:Class; NAME@0.01,0.1 gives its rates.",
         show_default=False,
+        autocompletion=completion.optimizers,
     ),
 ]
 

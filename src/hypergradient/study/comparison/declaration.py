@@ -30,7 +30,7 @@ CONTENDERS = ("Untuned", "AdamW-HD")
 """What the rival is compared with, besides what a person names."""
 
 RECOMMENDED: dict[str, dict[str, float | str]] = {
-    "AdamW-HD": {"rule": "multiplicative", "hypergrad_lr": 1e-2},
+    "AdamW-HD": {"rule": "relative", "hypergrad_lr": 0.02},
 }
 """The options with which the README recommends a method; others have their defaults."""
 
