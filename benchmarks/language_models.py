@@ -26,7 +26,8 @@ from typing import Any
 import torch
 from gpu_language_model import warm_up_and_cosine
 from gpu_models import GPT, Size, loss_of
-from recording import FOLDER, Recording
+from language_picture import picture
+from recording import FOLDER, Recording, read
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -168,7 +169,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--picture", type=Path, help="draw what there is of the longest training")
     arguments = parser.parse_args()
+    if arguments.picture:
+        parts = {name: read(f"language_models_{name}", arguments.folder) for name in MODELS}
+        rows = {name: part["rows"] for name, part in parts.items() if part}
+        picture(rows, arguments.steps[-1]).savefig(arguments.picture, dpi=200)
+        return
     torch.set_num_threads(1)
     recording = Recording(f"language_models_{arguments.model}", arguments.folder)
     for seed in range(arguments.seeds):
