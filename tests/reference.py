@@ -227,7 +227,7 @@ def multiplicative(rate: Rate, h: float, beta: float) -> float:
 
 
 def relative(rate: Rate, h: float, beta: float) -> float:
-    """The rule of Untuned for one rate, whose directions all agree (see docs/untuned.md)."""
+    """The rule of Untuned for one rate and one last step, without a trace (see docs/untuned.md)."""
     if not math.isfinite(h):
         return rate.value
     steps, over_max, mean, warming_up = rate.memory or (0.0, 1.0, 0.0, 1.0)

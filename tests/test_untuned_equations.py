@@ -46,7 +46,7 @@ def by_hand(
     x, y, z = list(theta), list(theta), list(theta)
     v, m = [0.0] * n, [0.0] * n
     alpha, first, largest, spread, total = lr, lr, 0.0, 0.0, 0.0
-    rates, warming_up, climbing, k, age = [], True, False, 0, 0
+    rates, warming_up, climbing, k, age, steepest = [], True, False, 0, 0, 0.0
     for t in range(1, steps + 1):
         g = gradient(y, t)
         v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
@@ -65,8 +65,8 @@ def by_hand(
         total += weight
         c = weight / total
         u = [ui + decay * yi for ui, yi in zip(u, y, strict=True)]
-        h = alpha * sum(gi * mi for gi, mi in zip(g, m, strict=True))
-        agreement = sum(ui * mi for ui, mi in zip(u, m, strict=True)) / sum(ui * ui for ui in u)
+        along = sum(gi * mi for gi, mi in zip(g, m, strict=True))
+        h = alpha * along
         used = shape(t) * alpha
         z = [zi - used * ui for zi, ui in zip(z, u, strict=True)]
         new = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
@@ -86,9 +86,9 @@ def by_hand(
             eta = min(0.05, 2 / max(age, 1))
             if ratio < 0:
                 eta = min(0.05, 0.5 / max(age, 1) * (1 + 200 / max(age, 1)))
-            correlation = agreement / sum(0.98**i for i in range(1, k))
-            agreed = max(0.0, min(1.0, correlation / 0.2))
-            fastest = 0.2 * (float(ratio > 0) if climbing else agreed)
+            slope = max(0.0, along) / sum(0.98**i for i in range(1, k))
+            steepest = max(steepest, slope)
+            fastest = 0.2 * (ratio > 0 if climbing else slope / steepest if steepest > 0 else 1.0)
             alpha *= math.exp((max(eta, fastest) if warming_up else eta) * ratio)
             alpha = max(alpha, 0.01 * largest)
             climbing = climbing and alpha < first

@@ -47,9 +47,7 @@ class Collector:
         self._ranks, self._on_device = ranks, on_device
         self._trace = optimizer.has_trace
         self._stand_ins: list[tuple[Tensor, Tensor]] = []
-        self._norms = self._trace or any(
-            rule_of(group).needs_norms for group in optimizer.param_groups
-        )
+        self._norms = any(rule_of(group).needs_norms for group in optimizer.param_groups)
 
     def batches(self, group: Group, numbers: AverageNumbers | None = None) -> Batches:
         """Return the parameters of a group that have a gradient, but for those on the device.

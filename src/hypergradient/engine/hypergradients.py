@@ -69,7 +69,8 @@ def apply_rule(
     alpha: Tensor,
     h: Number,
     memory: list[Tensor],
-    agreement: Number | None = None,
+    *,
+    traced: bool = False,
 ) -> None:
     """Move alpha by the rule, within its bounds, and what the rule remembers with it.
 
@@ -83,12 +84,12 @@ def apply_rule(
         alpha: the rate or rates, written to.
         h: the hypergradient.
         memory: what the rule remembers, in the order of `Rule.memory`, written to.
-        agreement: that of `InnerProducts`, for rules that use it.
+        traced: whether h is of a trace, for rules that use it.
     """
     named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
     rule, form = named.update, named.form
-    if named.uses_agreement and agreement is not None:
-        rule = partial(rule, agreement=agreement)
+    if traced and named.uses_trace:
+        rule = partial(rule, traced=True)
     if type(h) is float and alpha.is_cpu:
         before = [m.item() for m in memory]
         result = rule(alpha.item(), h, beta, *before)

@@ -70,12 +70,6 @@ class InnerProducts:
             return gu
         return gu / (self.count if isinstance(self.count, Tensor) else max(self.count, 1))
 
-    def agreement(self) -> Number:
-        """Return <u_t, trace_{t-1}> / <u_t, u_t>: how many steps of the trace u_t repeats."""
-        _, um, uu = self.totals()
-        ratio: Number = um / where(uu > 0, uu, 1.0)
-        return ratio
-
 
 Products = dict[Hashable, InnerProducts]
 """The products of a step, by what shares a rate."""

@@ -156,8 +156,6 @@ ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, 
     EACH {
         float step = -alpha * own_u[i], x = of_x * (z[i] - y[i]) + c * step; /* the move of x */
         lanes->gu[i] += g[i] * m[i];
-        lanes->gg[i] += own_u[i] * m[i];
-        lanes->uu[i] += own_u[i] * own_u[i];
         z[i] += step;
         y[i] += b * x + rest * step;
         m[i] = memory * (m[i] - inverse * x);
@@ -167,7 +165,7 @@ ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, 
 static void average_block(const Tensor *t, const void *args, int64_t at, int64_t end,
                           Sums *sums) {
     const AverageArgs *r = args;
-    Lanes lanes = {0}; /* <g_t, m_{t-1}>, <u_t, m_{t-1}>, <u_t, u_t> */
+    Lanes lanes = {0}; /* <g_t, m_{t-1}> alone */
     const int64_t last = end - LANES;
     if (r->adam) for (; at <= last; at += LANES) average(t, r, 1, at, LANES, &lanes);
     else for (; at <= last; at += LANES) average(t, r, 0, at, LANES, &lanes);

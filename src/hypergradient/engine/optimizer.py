@@ -135,13 +135,11 @@ class HypergradientOptimizer(StatefulOptimizer):
                 of = products.get(key)
                 if of is None:
                     continue
-                memory, agreement = NOTHING, None
+                memory = NOTHING
                 if names:
                     place = self.state[key] if isinstance(key, Tensor) else group
                     memory = [place[name] for name in names]
-                if self.has_trace:
-                    agreement = of.agreement()
-                apply_rule(group, alpha, of.hypergradient(group), memory, agreement)
+                apply_rule(group, alpha, of.hypergradient(group), memory, traced=self.has_trace)
 
     def _total(self, products: Products, ranks: Ranks) -> None:
         """Let the products of rates that ranks share be sums over all of them."""
@@ -195,11 +193,10 @@ class HypergradientOptimizer(StatefulOptimizer):
         return u + decay * p if isinstance(decay, Tensor) else u.add(p, alpha=decay)
 
     def _multiply(self, rule: UpdateRule, each: ParamStep, u: Tensor) -> None:
-        """Add the products of a trace: <g_t, trace_{t-1}>, <u_t, trace_{t-1}> and <u_t, u_t>."""
+        """Add the product of a trace: <g_t, trace_{t-1}>."""
         if rule.products is not None:
             g, trace = descent_gradient(rule.group, each.grad, each.p), each.memory[0]
-            values = (as_float(inner(*pair)) for pair in ((g, trace), (u, trace), (u, u)))
-            rule.products.add(u.numel(), *rule.scaled(values))
+            rule.products.add(u.numel(), *rule.scaled([as_float(inner(g, trace))]))
 
     def _move(self, rule: UpdateRule, each: ParamStep, u: Tensor) -> Tensor:
         """Move a parameter, and return what the trace is to remember."""

@@ -37,8 +37,8 @@ class Rule:
         memory: the numbers that the rule remembers for each rate, and where they start. A name is
             that of the tensor in the parameter group, or in the parameter's state for a rate of a
             tensor or an element.
-        uses_agreement: whether it takes the keyword `agreement`, <u_t, trace_{t-1}> / <u_t, u_t>,
-            of optimizers that have a trace.
+        uses_trace: whether it takes the keyword `traced`, which says whether h is of a trace, with
+            the moves of many steps, or of the last step alone.
         direction: (h_t, *memory) -> (d_t, *memory), if the rule is alpha + beta d, or with the form
             "cosine" alpha (1 + beta d). Such a rule may have a tower, and may move momentum and
             other hyperparameters; for other rules None.
@@ -47,7 +47,7 @@ class Rule:
     update: Callable[..., Any]
     form: Form = "inner product"
     memory: Mapping[str, float] = field(default_factory=dict)
-    uses_agreement: bool = False
+    uses_trace: bool = False
     direction: Callable[..., tuple[Any, ...]] | None = None
 
     @property
@@ -174,19 +174,20 @@ class Relative:
     as much in every doubling of the training. Early, a move down may be faster by `early` / t, so
     that a rate that has risen too far comes back at once.
 
-    Until h is negative for the first time the rate warms up: eta_t is up to `rise` times beta, as
-    far as directions agree. The measure of that is <u_t, trace_{t-1}> / <u_t, u_t> over the sum of
-    the trace's weights, the mean correlation of u_t with the directions before it; from `agreed` on
-    eta_t is the largest. Where gradients are mostly noise (language models) the rate warms up
-    slowly, and where they are not, in a few steps. Below the first rate that the optimizer would
-    choose, `climb` times the rate, it climbs as fast as it can, and t counts from there.
+    Until h is negative for the first time the rate warms up: eta_t is up to `rise` times beta, by
+    the share that is left of the steepest slope so far. The slope is h over the rate and over the
+    sum of the trace's weights: how fast the loss falls along the mean of the last directions. Where
+    it has become flat the parameters have gone most of the way to the minimum along these
+    directions, and a rate that goes on rising fast does lasting harm to language models, which have
+    new directions to learn then. Without a trace the rate rises at full speed. Below the first rate
+    that the optimizer would choose, `climb` times the rate, it climbs as fast as it can, and t
+    counts from there.
     """
 
     rising: float = 2.0
     falling: float = 0.5
     early: float = 200.0
     rise: float = 4.0
-    agreed: float = 0.2
     trace: float = 50.0  # steps that the trace remembers at first
     steps: float = 200.0
     share: float = 0.5
@@ -204,8 +205,9 @@ class Relative:
         warming_up: Any,
         age: Any,
         climb: Any,
+        steepest: Any,
         *,
-        agreement: Any = None,
+        traced: bool = False,
     ) -> tuple[Any, ...]:
         t = t + 1
         size, most = abs(h), self.outlier * mean_abs_h
@@ -220,20 +222,25 @@ class Relative:
         count = larger(age, 1.0)
         falling = self.falling * (1 + self.early / count)
         eta = smaller(beta, where(ratio > 0, self.rising, falling) / count)
-        agreed = 1.0 if agreement is None else self._agreed(agreement, t)
+        slope = self._slope(h, t) if traced else 0 * h
+        steepest = larger(steepest, slope)
+        left = where(steepest > 0, slope / where(steepest > 0, steepest, 1.0), 1.0)
         one = 1 + 0 * over_max  # in the precision of the rate
-        fastest = self.rise * beta * where(climbing, where(ratio > 0, one, 0 * one), agreed * one)
+        fastest = self.rise * beta * where(climbing, where(ratio > 0, one, 0 * one), left * one)
         eta = where(warming_up > 0, larger(eta, fastest), eta)
         moved = larger(over_max * exp(eta * ratio), self.floor)
-        climb = where(climbing, larger(climb * over_max / moved, 1.0), 1.0)
-        alpha = alpha * (moved / over_max)
-        return alpha, t, smaller(moved, 1.0), mean_abs_h, warming_up, age, climb
+        change = moved / over_max
+        climb = where(climbing, larger(climb / change, 1.0), 1.0)
+        remembered = t, smaller(moved, 1.0), mean_abs_h, warming_up, age, climb, steepest * change
+        return alpha * change, *remembered
 
-    def _agreed(self, agreement: Any, t: Any) -> Any:
-        """Return how far directions agree, from 0 to 1; 1 where nothing is known yet."""
+    def _slope(self, h: Any, t: Any) -> Any:
+        """Return h over the sum of the trace's weights, while it remembers its first steps; >= 0.
+
+        It has the factor alpha of h, and so must `steepest` have that of the next step.
+        """
         weights = (self.trace - 1) * (1 - (1 - 1 / self.trace) ** (t - 1))
-        share = agreement / (self.agreed * where(weights > 0, weights, 1.0))
-        return where(weights > 0, smaller(larger(share, 0.0), 1.0), 1.0)
+        return where(weights > 0, larger(h, 0.0) / where(weights > 0, weights, 1.0), 0.0)
 
 
 RELATIVE_MEMORY = {
@@ -243,12 +250,13 @@ RELATIVE_MEMORY = {
     "warming_up": 1.0,
     "rule_age": 0.0,
     "climb": 1.0,
+    "steepest": 0.0,
 }
 
 RULES = {
     "additive": Rule(additive, direction=h_itself),
     "multiplicative": Rule(multiplicative, "cosine", direction=h_itself),
-    "relative": Rule(Relative(), "logarithmic", RELATIVE_MEMORY, uses_agreement=True),
+    "relative": Rule(Relative(), "logarithmic", RELATIVE_MEMORY, uses_trace=True),
     "adam": Rule(
         Along(adam_direction),
         memory={"adam_step": 0.0, "adam_mean": 0.0, "adam_square": 0.0},

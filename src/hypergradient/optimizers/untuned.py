@@ -111,13 +111,13 @@ class Untuned(AveragingOptimizer):
     1 - 1 / max(50, t / 2): the trace remembers the last half of the training. eta_t is 2 / t for a
     move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
     every doubling of the training, and later falls no faster than 1 / sqrt(t).
-    Until h is negative for the first time eta_t may be up to 0.2, as far as the directions u_t
-    agree with those before: language models warm up slowly, and other networks in ten steps. E|h|
-    is a mean over about 200 steps, or half of all if that is more, in which an outlier counts for
-    100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far, squared,
-    which alpha never leaves by more than a factor of 100; so it comes back from anywhere. The first
-    rate is the least of `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit: to scale
-    the loss changes no more than rounding.
+    Until h is negative for the first time eta_t may be up to 0.2, by the share of the steepest
+    slope along m_t so far that is left: language models warm up slowly, and others in ten steps.
+    E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
+    for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,
+    squared, which alpha never leaves by more than a factor of 100; so it comes back from anywhere.
+    The first rate is the least of `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit:
+    to scale the loss changes no more than rounding.
 
     It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. Dense float32 parameters
     on the CPU move in one pass of a C function, all others by functions of torch.

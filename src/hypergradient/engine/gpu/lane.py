@@ -210,8 +210,7 @@ class DeviceStep:
         left = {name: pool for name, pool in self._pools.items() if pool.key is not None}
         if not left.keys() - moved:
             return
-        normed = (rule_of(group).needs_norms for group in self._groups)
-        norms = self._average or any(normed)
+        norms = any(rule_of(group).needs_norms for group in self._groups)
         kernels, sums = self._kernels, self._kernels.sums()
         for name, count, row in zip(kernels.pools, kernels.counts, sums.unbind(), strict=True):
             if name in left and name not in moved:

@@ -71,6 +71,10 @@ def compare_command(
         int | None,
         typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
+    ] = False,
 ) -> None:
     """Compare Untuned, AdamWHD and others with a tuned AdamW, on your own model and data."""
     say("loading torch and the task")
@@ -90,6 +94,7 @@ def compare_command(
             out=out,
             workers=workers,
             say=say,
+            live=live,
         )
     except KeyboardInterrupt:
         stop("interrupted: the same command resumes", INTERRUPTED)

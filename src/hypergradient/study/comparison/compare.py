@@ -94,6 +94,7 @@ def compare(
     workers: int | None = None,
     say: Callable[[str], None] = lambda _: None,
     title: str | None = None,
+    live: bool = False,
 ) -> Comparison:
     """Train a tuned AdamW, ``Untuned``, ``AdamWHD`` and others on one task, and compare them.
 
@@ -121,6 +122,7 @@ def compare(
         workers: How many processes train at once; by default one a core.
         say: Called with lines that say what is done.
         title: The heading of the page.
+        live: Whether to show the curves as they come, on a page of this machine.
 
     Returns:
         The verdict, the runs, the page and a figure.
@@ -151,7 +153,7 @@ def compare(
             workers=1 if name in IN_PROCESS else workers or cores(),
         )
         rehearse(task, name, question.batch_size)
-        study = train_all(question, folder, say)
+        study = train_all(question, folder, say, live=live)
         runs = write_results(str(folder / FILE), study, Store(folder))
         verdict = "\n".join(sentences(contest(runs)))
         _, curves = collect(study, Store(folder))

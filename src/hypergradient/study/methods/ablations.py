@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import replace
+from types import MappingProxyType
 
-from hypergradient import Untuned
+from hypergradient import Base, Untuned
 from hypergradient.engine.inner_products import Products
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.ranks import Ranks
@@ -17,6 +18,12 @@ def rule(name: str, **constants: float) -> str:
     return name
 
 
+def not_bounded(base: Base) -> Base:
+    """Return the base with directions of any size."""
+    own: Base = type("NotBounded", (type(base),), {"largest": math.inf})()
+    return own
+
+
 class OneStep(Untuned):
     """The move of the last step alone in the inner product, as in hypergradient descent."""
 
@@ -27,6 +34,18 @@ class TenSteps(Untuned):
     """A memory of about ten steps."""
 
     iterate = Average(trace_steps=10.0, trace_share=0.0)
+
+
+class FiftySteps(Untuned):
+    """A memory of 50 steps, however many there have been."""
+
+    iterate = Average(trace_share=0.0)
+
+
+class AllSteps(Untuned):
+    """A memory of as many steps as there have been, in place of half of them."""
+
+    iterate = Average(trace_share=1.0)
 
 
 class Everything(Untuned):
@@ -98,3 +117,23 @@ class SmallStart(Untuned):
     """A first step ten times smaller."""
 
     first_step = 1e-3
+
+
+class NotBounded(Untuned):
+    """Adam's direction without its bound of 3."""
+
+    known_bases = MappingProxyType(
+        {**Untuned.known_bases, "adam": not_bounded(Untuned.known_bases["adam"])}
+    )
+
+
+class NoEarlyFall(Untuned):
+    """A rate that falls no faster early than later."""
+
+    rule = rule("relative-no-early-fall", early=0.0)
+
+
+class TenOverT(Untuned):
+    """A rate that moves by 10 / t both up and down, as in the rule before."""
+
+    rule = rule("relative-ten-over-t", rising=10.0, falling=10.0, early=0.0)
