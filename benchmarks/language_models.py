@@ -26,17 +26,23 @@ from typing import Any
 import torch
 from gpu_language_model import warm_up_and_cosine
 from gpu_models import GPT, Size, loss_of
-from recording import FOLDER, Recording
+from language_picture import picture
+from recording import FOLDER, Recording, read
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from hypergradient import Untuned
+from hypergradient.study.methods import ablations
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 HELD_BACK = 10  # a text's first tenth, as its files are in random order
 MOST = 6_000_000  # bytes of a text
 CHECKS = 32  # batches of a validation
 POINTS = 24  # validations in a training
+ABLATIONS = (
+    *("FullRise", "NoRise", "FiftySteps", "AllSteps", "OneStep", "NoAverage", "NotBounded"),
+    *("NoEarlyFall", "TenOverT", "EqualWeights"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,11 @@ def package(name: str, params: Any, _: int) -> tuple[Any, Any]:
     return getattr(importlib.import_module(module), cls)(params), None
 
 
+def ablation(name: str, params: Any, _: int) -> tuple[Any, Any]:
+    """Return `Untuned` with a part taken away or changed."""
+    return getattr(ablations, name)(params), None
+
+
 METHODS: dict[str, Callable[[Any, int], tuple[Any, Any]]] = {
     "Untuned": lambda params, _: (Untuned(params), None),
     **{
@@ -111,9 +122,12 @@ METHODS: dict[str, Callable[[Any, int], tuple[Any, Any]]] = {
         torch.optim.AdamW(params, 1e-3, weight_decay=0.0, fused=True),
         None,
     ),
+    **{f"Untuned, {name}": partial(ablation, name) for name in ABLATIONS},
     "ProdigyPlus": partial(package, "prodigyplus:ProdigyPlusScheduleFree"),
     "Schedule-Free": partial(package, "schedulefree:AdamWScheduleFree"),
 }
+
+RIVALS = [name for name in METHODS if not name.startswith("Untuned,")]
 
 
 def train(
@@ -166,9 +180,15 @@ def main() -> None:
     parser.add_argument("--model", default="headers", choices=MODELS)
     parser.add_argument("--steps", type=int, nargs="+", default=[500, 1500])
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=RIVALS, choices=METHODS)
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--picture", type=Path, help="draw what there is of the longest training")
     arguments = parser.parse_args()
+    if arguments.picture:
+        parts = {name: read(f"language_models_{name}", arguments.folder) for name in MODELS}
+        rows = {name: part["rows"] for name, part in parts.items() if part}
+        picture(rows, arguments.steps[-1]).savefig(arguments.picture, dpi=200)
+        return
     torch.set_num_threads(1)
     recording = Recording(f"language_models_{arguments.model}", arguments.folder)
     for seed in range(arguments.seeds):

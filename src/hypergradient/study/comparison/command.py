@@ -71,6 +71,10 @@ def compare_command(
         int | None,
         typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(help="cpu, cuda, mps, or auto for this machine's accelerator if it has one."),
+    ] = "cpu",
     live: Annotated[
         bool,
         typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
@@ -95,6 +99,7 @@ def compare_command(
             workers=workers,
             say=say,
             live=live,
+            device=device,
         )
     except KeyboardInterrupt:
         stop("interrupted: the same command resumes", INTERRUPTED)

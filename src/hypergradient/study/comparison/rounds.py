@@ -61,6 +61,7 @@ def train_all(
             train(study, path, folder, question.workers, say)
         rows = contest(collect(study, Store(folder))[0])
         more = rates_beyond(rows) if question.budget is None else []
+        more = [rate for rate in more if rate not in rates_of(study)]  # some may have failed
         if not more:
             measure(study, question, folder)
             return study

@@ -107,6 +107,13 @@ class NoRise(Untuned):
     rule = rule("relative-no-rise", rise=1.0)
 
 
+class FullRise(Untuned):
+    """A warm-up at full speed until h is negative, however flat the slope has become."""
+
+    RULES["relative-full-rise"] = replace(RULES["relative"], uses_trace=False)
+    rule = "relative-full-rise"
+
+
 class NoFloor(Untuned):
     """A rate that may fall without end."""
 
