@@ -26,6 +26,7 @@ LAYERS = (
     {"report"},
     {"landscape"},
     {"status"},
+    {"live"},
     {"commands", "completion"},
     {"comparison"},
     {"cli"},

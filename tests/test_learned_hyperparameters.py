@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from hypergradient import SGDHD, AdamHD, AdamWHD, Hypergradient, Untuned
+from hypergradient.engine.hyperparameters import move_hyperparameters
 
 KAPPA = 0.05
 STEPS = 6
@@ -298,6 +299,40 @@ def test_a_schedule_of_the_rate_composes_and_one_of_the_momentum_is_refused() ->
 def test_what_cannot_learn_is_refused(kind: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind([torch.zeros(2, requires_grad=True)], **options)
+
+
+def test_parameters_spread_over_processes_are_refused() -> None:
+    params = [torch.tensor([0.7], requires_grad=True)]
+    optimizer = SGDHD(params, 0.05, momentum=0.7, learn={"momentum": KAPPA})
+    with pytest.raises(ValueError, match="with parameters spread over processes"):
+        move_hyperparameters(optimizer, alone=False)
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
+    params = [torch.tensor([0.7, -0.4, 1.1], requires_grad=True)]
+    optimizer = SGDHD(params, 0.05, momentum=0.7, learn={"momentum": KAPPA}, rule="adam")
+    train(optimizer, params, 3)
+    (group,) = optimizer.param_groups
+    before = {name: value for name, value in group.items() if name.startswith("momentum")}
+    params[0].grad = torch.tensor([1.0, math.nan, 1.0])
+    optimizer.step()
+    assert before == {name: value for name, value in group.items() if name.startswith("momentum")}
+
+
+@pytest.mark.parametrize("pause", [1, 3])
+def test_a_parameter_without_a_gradient_has_no_part(pause: int) -> None:
+    """What is kept for it is of its own last step."""
+    ends = []
+    for alone in (False, True):
+        params = [torch.tensor([0.7, -0.4, 1.1], requires_grad=True)]
+        other = torch.tensor([1.0, 2.0], requires_grad=True)
+        groups = params if alone else [*params, other]
+        optimizer = AdamHD(groups, 0.05, hypergrad_lr=0.0, learn={"betas": KAPPA})
+        for _ in range(pause + 2):
+            train(optimizer, params, 1)
+        ends.append((params[0].detach(), optimizer.param_groups[0]["betas"]))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
 
 
 def test_untuned_learns_its_rate_alone() -> None:

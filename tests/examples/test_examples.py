@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hypergradient.study.comparison.rehearsal import rehearse
+from hypergradient.study.declare.run import Run
 from hypergradient.study.tasks.data import load
 from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.start import start_session
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -67,6 +71,27 @@ def test_a_lora_learns_new_classes(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", _no_peft)
     assert main("lora", "--epochs", "5", "--factor", factor) > 0.8
+
+
+@pytest.mark.parametrize("name", ["compare_own_task", "compare_table", "compare_text"])
+def test_tasks_to_compare_on_are_learned(name: str) -> None:
+    task = str(EXAMPLES / f"{name}.py")
+    rehearse(find_task(task), name, 31)
+    run = Run(
+        task=task,
+        method="Untuned",
+        hyper={},
+        seed=0,
+        study_seed=0,
+        epochs=5,
+        steps=50,
+        batch_size=31,
+        weight_decay=0.0,
+    )
+    session = start_session([run], find_task(task).load())
+    first, *_, last = [record for _, record, _ in session.train(lambda _: None)]
+    assert last.valid_loss < 0.9 * first.valid_loss
+    assert last.metrics.keys() == find_task(task).metrics.keys()
 
 
 _find_spec = importlib.util.find_spec

@@ -32,6 +32,8 @@ def offered(*words: str) -> list[str]:
         (["run", "poster-"], ["poster-alpha0", "poster-heatmap"]),
         (["plan", "untuned", "--scale", "p"], ["paper"]),
         (["landscape", "ro"], ["rosenbrock"]),
+        (["compare", "digits-m"], ["digits-mlp"]),
+        (["compare", "digits-mlp", "--optimizer", "Prod"], ["Prodigy", "ProdigyPlus"]),
         (["landscape", "--methods", "gd,nag"], ["gd,nag", "gd,nag+"]),
     ],
 )

@@ -68,21 +68,24 @@ class AdamByBeta:
     beta1: float
     beta2: float
     eps: float
-    step: Number
+    step: float
 
     def __call__(self, _theta: Tensor, _alpha: Tensor, m: Tensor, v: Tensor, g: Tensor) -> Tensor:
         t = self.step
         bias1, bias2 = 1 - self.beta1**t, 1 - self.beta2**t
-        root = (v / bias2).sqrt()
+        root = (v * (1 / bias2)).sqrt_()
         s = root + self.eps
         if self.name == "beta1":
-            return _by_decay(m, g, self.beta1, bias1, t) / s
-        slope = _by_decay(v, g * g, self.beta2, bias2, t)
-        # where v is 0 all gradients were, and so is m
-        by_v = slope / torch.where(root > 0, 2 * root, 1.0)
-        return -(m / bias1) * by_v / (s * s)
+            old, new = _shares(self.beta1, bias1, t)
+            return (m * old).add_(g, alpha=new).div_(s)
+        old, new = _shares(self.beta2, bias2, t)
+        by_v = (v * old).addcmul_(g, g, value=new)
+        # where v is 0 all gradients were, and by_v and m are, too
+        root.clamp_min_(torch.finfo(root.dtype).tiny)
+        return by_v.div_(root).div_(s).div_(s).mul_(m).mul_(-0.5 / bias1)
 
 
-def _by_decay(m: Tensor, g: Tensor, beta: float, bias: Number, t: Number) -> Tensor:
-    """Return the derivative of m_t / (1 - beta^t) by beta."""
-    return (m - g) / (beta * bias) + m * (t * beta ** (t - 1) / bias**2)
+def _shares(beta: float, bias: float, t: float) -> tuple[float, float]:
+    """Return (a, b) for d m_hat / d beta = a m_t + b g_t."""
+    new = 1 / (beta * bias)
+    return new + t * beta ** (t - 1) / bias**2, -new

@@ -215,6 +215,7 @@ def _accumulate(optimizer: Learner, group: Group, products: dict[Hashable, Inner
     if "weight_decay" in names:  # u_{t-1} is recomputed with the one that it was made with
         group["last_weight_decay"] = group["weight_decay"]
     scales = {n: as_float(alpha) * SCALES[n].slope(value_of(group, n)) for n in names}
+    norms = RULES[group["rule"]].needs_norms
     for p in with_gradient(group):
         state, grad = optimizer.state[p], dense_gradient(p)
         started = bool(state)
@@ -225,11 +226,12 @@ def _accumulate(optimizer: Learner, group: Group, products: dict[Hashable, Inner
             of = derivative_of(optimizer, base, group, name, key)
             if of is None or not started or not all(each in state for each in of.states):
                 continue  # there was no step before, or it has not kept what is needed
-            own = products.setdefault(_key(group, name), InnerProducts(norms=True))
+            own = products.setdefault(_key(group, name), InnerProducts(norms=norms))
             tensors = p, grad, *(state[each] for each in of.states)
             for g, du in _pairs(group, alpha, of, tensors):
-                gu, gg, uu = (as_float(inner(*pair)) for pair in ((g, du), (g, g), (du, du)))
-                own.add(g.numel(), gu * scale, gg, uu * scale * scale)
+                pairs = ((g, du, scale), (g, g, 1.0), (du, du, scale * scale))
+                terms = [as_float(inner(a, b)) * c for a, b, c in pairs[: 3 if norms else 1]]
+                own.add(g.numel(), *terms)
         if isinstance(base, KernelBase):
             g = descent_gradient(group, grad, p)
             for name, tensor in base.past(names, g, state).items():
@@ -243,10 +245,11 @@ def _pairs(
     group: Group, alpha: Tensor, of: Derivative, tensors: tuple[Tensor, ...]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield chunks of g_t and of d u_{t-1} / d option, in float32 or better."""
+    dtype = torch.promote_types(tensors[0].real.dtype, torch.float32)
+    alpha = alpha.to(dtype)
     for theta, grad, *states in chunks(*tensors):
-        dtype = torch.promote_types(theta.dtype, torch.float32)
         g = descent_gradient(group, grad, theta).to(dtype)
-        yield g, of.function(theta.to(dtype), alpha.to(dtype), *(t.to(dtype) for t in states))
+        yield g, of.function(theta.to(dtype), alpha, *(t.to(dtype) for t in states))
 
 
 @lru_cache(maxsize=100)

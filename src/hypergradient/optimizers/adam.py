@@ -108,7 +108,7 @@ class Adam(KernelBase):
         if name not in ("beta1", "beta2") or group["amsgrad"]:
             return None
         beta1, beta2 = (float(beta) for beta in group["last_betas"])
-        by_beta = AdamByBeta(name, beta1, beta2, group["eps"], key)
+        by_beta = AdamByBeta(name, beta1, beta2, group["eps"], float(key))
         return Derivative(("exp_avg", "exp_avg_sq", "previous_gradient"), by_beta)
 
     def past(self, names: Container[str], g: Tensor, state: State) -> State:

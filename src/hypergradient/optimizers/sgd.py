@@ -132,7 +132,8 @@ class SGD(KernelBase):
         # b_{t-2} is kept, as it is lost where mu is small: (b_{t-1} - g_{t-1}) / mu
         if "momentum" not in names:
             return {}
-        return {"previous_buffer": state.get("momentum_buffer", torch.zeros_like(g))}
+        buffer = state.get("momentum_buffer")
+        return {"previous_buffer": torch.zeros_like(g) if buffer is None else buffer}
 
     def descend(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]

@@ -15,14 +15,16 @@ from hypergradient.study.commands import (
     check_needs,
     check_own,
     check_writable,
-    cores,
     declared_and_store,
+    default_workers,
     known_and_store,
+    live_page,
     making,
     published_numbers,
     say,
     stop,
     train,
+    wait_for_interrupt,
     write_results,
 )
 from hypergradient.study.errors import StudyError
@@ -92,6 +94,20 @@ Workers = Annotated[
     typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
 ]
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help='Where to train: "cpu", "cuda", "mps", or "auto" for an accelerator, where there is '
+        "one. Runs on another device are other runs. By default what the study says: cpu.",
+        show_default=False,
+    ),
+]
+
+Live = Annotated[
+    bool,
+    typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
+]
+
 Cluster = Annotated[
     str | None,
     typer.Option(
@@ -115,7 +131,7 @@ def command(
 @app.command()
 def demo(out: Out = None, workers: Workers = None) -> None:
     """Run the study "demo", on images that need no download, in about a minute."""
-    run("demo", None, None, out, workers)
+    run("demo", out=out, workers=workers)
 
 
 @app.command("list")
@@ -137,13 +153,14 @@ def plan(
     scale: Scale = None,
     data_dir: DataDir = None,
     out: Out = None,
+    device: Device = None,
     workers: Workers = None,
 ) -> None:
     """Say how many runs a study has, how many are done, and how long the others will take."""
     from hypergradient.study.run.plan import costs, duration, in_words
     from hypergradient.study.status import heading
 
-    declared, store = declared_and_store(study, scale, out)
+    declared, store = declared_and_store(study, scale, out, device)
     runs = declared.runs()
     missing = store.missing(runs)
     say(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
@@ -159,7 +176,7 @@ def plan(
             f"{in_words(cost.run_seconds)}"
         )
     bound = "at most" if declared.until else "about"
-    workers = workers or cores()
+    workers = workers or default_workers(declared.device)
     say(f"{bound} {in_words(duration(every, workers))} with {workers} processes")
 
 
@@ -169,17 +186,19 @@ def run(
     scale: Scale = None,
     data_dir: DataDir = None,
     out: Out = None,
+    device: Device = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    live: Live = False,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.declare.load import find_study
     from hypergradient.study.declare.remembered import remember
     from hypergradient.study.status import failures, heading
 
-    declared, store = known_and_store(study, scale, out)
+    declared, store = known_and_store(study, scale, out, device)
     if declared is None:
-        declared, store = declared_and_store(study, scale, out)
+        declared, store = declared_and_store(study, scale, out, device)
     runs = declared.runs()
     with making(store.folder):
         check_own(store.folder)
@@ -187,13 +206,14 @@ def run(
         check_needs(missing, data_dir)
         published_numbers(study, declared)  # or training would end with an error, hours from now
     remember(declared, find_study(study), store.folder)
-    workers = workers or cores()
+    workers = workers or default_workers(declared.device)
     done = len(runs) - len(missing)
     say(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
     began = time.monotonic()
     try:
         if missing:
-            train(runs, store, workers, data_dir, cluster)
+            with live_page(declared, store, wanted=live):
+                train(runs, store, workers, data_dir, cluster)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)
@@ -211,15 +231,25 @@ def status(
     study: Name,
     scale: Scale = None,
     out: Out = None,
+    device: Device = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Again every two seconds, until all are finished.")
+    ] = False,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Show the curves on a page of this machine, until Ctrl-C."),
     ] = False,
 ) -> None:
     """Say how far a study is: in this or any other process."""
     from hypergradient.study.status import state_of
 
+    if serve:
+        shown, store = known_and_store(study, scale, out, device)
+        with live_page(shown or declared_and_store(study, scale, out, device)[0], store):
+            wait_for_interrupt()
+        return
     while True:
-        declared, store = known_and_store(study, scale, out)
+        declared, store = known_and_store(study, scale, out, device)
         if declared is None:
             plan = f"hypergradient plan {study} counts the runs to do"
             conditions, lines = {"": "to do"}, [f"nothing was run in {store.folder}: {plan}"]
@@ -236,9 +266,9 @@ def status(
 
 
 @app.command()
-def report(study: Name, scale: Scale = None, out: Out = None) -> None:
+def report(study: Name, scale: Scale = None, out: Out = None, device: Device = None) -> None:
     """Write a study's tables and report anew from the results there are."""
-    declared, store = declared_and_store(study, scale, out)
+    declared, store = declared_and_store(study, scale, out, device)
     check_own(store.folder)
     if not store.begun():
         raise StudyError(f"nothing was run in {store.folder}: hypergradient run {study} runs it")
@@ -252,10 +282,11 @@ def clean(
     study: Name,
     scale: Scale = None,
     out: Out = None,
+    device: Device = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete what runs that failed, were damaged or are unfinished have left; none that is done."""
-    declared, store = known_and_store(study, scale, out)
+    declared, store = known_and_store(study, scale, out, device)
     kinds: dict[str, list[tuple[Run, list[Path]]]] = {}
     for one in declared.runs() if declared else ():
         for kind, files in store.leftovers(one).items():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from hypergradient.study.declare.fields import DeviceName
     from hypergradient.study.declare.run import Run
     from hypergradient.study.declare.study import Study
     from hypergradient.study.run.store import Store
@@ -39,22 +41,28 @@ def stop(message: str, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
-def declared_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study, Store]:
+def declared_and_store(
+    study: str, scale: str | None, out: Path | None, device: str | None = None
+) -> tuple[Study, Store]:
     """Return the study at a scale, and where its results are: results/STUDY-SCALE by default."""
     from hypergradient.study.declare.load import find_study, load_study
     from hypergradient.study.run.store import Store
 
     declared = load_study(find_study(study), scale)
     check_name(out)
-    return declared, Store(out or default_folder(declared.name, declared.scale))
+    if device is not None:
+        declared = declared.on(resolve(device))
+    return declared, Store(out or default_folder(declared.name, declared.scale, declared.device))
 
 
-def known_and_store(study: str, scale: str | None, out: Path | None) -> tuple[Study | None, Store]:
+def known_and_store(
+    study: str, scale: str | None, out: Path | None, device: str | None = None
+) -> tuple[Study | None, Store]:
     """Return the study as the last ``run`` kept it, which imports no Python that it names.
 
     It is None if nothing was ever run. If the study has changed since, it is read anew.
     """
-    from hypergradient.study.declare.load import default_scale, find_study, is_plain
+    from hypergradient.study.declare.load import default_scale, find_study, is_plain, read_toml
     from hypergradient.study.declare.remembered import recall
     from hypergradient.study.run.store import Store
 
@@ -62,17 +70,29 @@ def known_and_store(study: str, scale: str | None, out: Path | None) -> tuple[St
     scale = default_scale(path) if scale is None else scale
     check_name(out)
     if not is_plain(path.stem) or (scale is not None and not is_plain(scale)):
-        return declared_and_store(study, scale, out)  # which says so
-    store = Store(out or default_folder(path.stem, scale))
+        return declared_and_store(study, scale, out, device)  # which says so
+    device = read_toml(path).get("device", "cpu") if device is None else resolve(device)
+    store = Store(out or default_folder(path.stem, scale, str(device)))
     if not store.begun():
         return None, store
     kept = recall(path, scale, store.folder)
-    return declared_and_store(study, scale, out) if kept is None else (kept, store)
+    if kept is None or kept.device != device:
+        return declared_and_store(study, scale, out, device)
+    return kept, store
 
 
-def default_folder(name: str, scale: str | None) -> Path:
+def default_folder(name: str, scale: str | None, device: str) -> Path:
     """Return where the results of a study are, if nobody says otherwise."""
-    return Path("results") / "-".join(filter(None, [name, scale]))
+    return Path("results") / "-".join(
+        filter(None, [name, scale, device if device != "cpu" else ""])
+    )
+
+
+def resolve(device: str) -> DeviceName:
+    """Return the device that a person means, as ``train.devices`` says; "cpu" at once."""
+    from hypergradient.study.train import devices
+
+    return "cpu" if device == "cpu" else devices.resolve(device)
 
 
 def check_name(out: Path | None) -> None:
@@ -149,6 +169,41 @@ def train(
 
     with progress() as show:
         execute(runs, store, workers=workers, data_dir=data_dir, cluster=cluster, report=show)
+
+
+def default_workers(device: str) -> int:
+    """Return how many processes train where nobody says it: one a core, or one on an accelerator.
+
+    To use several GPUs, start the same command once for each, with ``CUDA_VISIBLE_DEVICES``.
+    """
+    return cores() if device == "cpu" else 1
+
+
+@contextmanager
+def live_page(study: Study, store: Store, port: int = 0, *, wanted: bool = True) -> Iterator[int]:
+    """Serve a page that shows a study's curves while the block runs, and say where it is.
+
+    Args:
+        study: The study.
+        store: Its results, which are only read.
+        port: The port; 0 is any that is free.
+        wanted: Whether to do anything.
+    """
+    if not wanted:
+        yield port
+        return
+    from hypergradient.study.live.server import served
+
+    with served(study, store, port) as address:
+        say(f"live: {address}")
+        yield int(address.rstrip("/").rpartition(":")[2])
+
+
+def wait_for_interrupt() -> None:
+    """Return when a person presses Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 def cores() -> int:

@@ -1,4 +1,4 @@
-"""What the shell offers at a press of the tab key: names of studies, scales and functions.
+"""What the shell offers at a press of the tab key: names of studies, scales, tasks and the like.
 
 `hypergradient --install-completion` sets it up. The shell waits for these functions, so none
 of them imports torch.
@@ -51,6 +51,20 @@ def scales(ctx: typer.Context, incomplete: str) -> list[str]:
     except StudyError:  # the command will say it
         return []
     return starting_with(declared, incomplete)
+
+
+def tasks(incomplete: str) -> list[str]:
+    """Return the tasks of the package. The shell itself offers files."""
+    from hypergradient.study.tasks.registry import TASKS  # noqa: PLC0415
+
+    return starting_with(TASKS, incomplete)
+
+
+def optimizers(incomplete: str) -> list[str]:
+    """Return the methods of the package that can be compared."""
+    from hypergradient.study.methods.registry import METHODS  # noqa: PLC0415
+
+    return starting_with(METHODS, incomplete)
 
 
 def functions(incomplete: str) -> list[str]:

@@ -6,6 +6,7 @@ A path is relative to the folder in which the command runs.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 from functools import cache
@@ -78,12 +79,14 @@ def source_hash(reference: str) -> str:
     """Return the first 16 hex digits of the sha256 of the file that ``reference`` names.
 
     The hash stands for the object in a run's id: a person's file that was edited makes other runs.
-    A module of this package has the hash that is recorded for it.
+    Where a file imports others beside it, theirs are a part of it. A module of this package has the
+    hash that is recorded for it.
     """
     place, _ = split_reference(reference)
     if place in RECORDED:
         return RECORDED[place][1]
-    if not place.endswith(".py"):
+    is_own_file = place.endswith(".py")
+    if not is_own_file:
         origin = _file_of_module(place)
         if origin is None:
             raise ValueError(f"{reference}: cannot find the source of {place}")
@@ -92,7 +95,35 @@ def source_hash(reference: str) -> str:
         content = Path(place).read_bytes()
     except OSError as error:
         raise ValueError(f"{reference}: cannot read {place}: {error.strerror}") from error
-    return hashlib.sha256(content).hexdigest()[:16]
+    digest = hashlib.sha256(content)
+    for path in _imported_beside(Path(place)) if is_own_file else ():
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _imported_beside(file: Path) -> list[Path]:
+    """Return the files of the same folder that a file imports, and that those import, in order.
+
+    Nothing is imported to find them.
+    """
+    found: dict[Path, None] = {}
+    waiting = [file]
+    while waiting:
+        try:
+            tree = ast.parse(waiting.pop().read_bytes())
+        except (OSError, ValueError, SyntaxError, RecursionError):
+            continue  # importing it says what is wrong
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                stem = file.parent.joinpath(*name.split("."))
+                beside = [stem.with_suffix(".py"), stem / "__init__.py"]
+                new = [path for path in beside if path.is_file() and path not in {*found, file}]
+                found |= dict.fromkeys(new)
+                waiting += new
+    return sorted(found)
 
 
 def _file_of_module(place: str) -> str | None:
@@ -115,6 +146,8 @@ def import_file(place: str) -> ModuleType:
     found = spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise ImportError(place)
+    if str(path.parent) not in sys.path:  # as `python FILE` would have it, but after all else
+        sys.path.append(str(path.parent))
     module = module_from_spec(found)
     sys.modules[name] = module  # before it runs, as dataclasses look themselves up there
     try:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hypergradient.study import Data, compare
+from hypergradient.study.comparison import rounds
 from hypergradient.study.comparison.rounds import rates_beyond
 from hypergradient.study.declare.run import Run
 from hypergradient.study.errors import StudyError
@@ -322,6 +323,20 @@ def test_the_rival_s_rates_are_extended_beyond_the_edge():
     assert rates_beyond(rival(3e-3, 1e-3, 3e-3, 1e-2)) == []
     assert rates_beyond(rival(9.0, *map(float, range(1, 10)))) == []
     assert rates_beyond([{"is_rival": False}]) == []
+
+
+def test_rates_beyond_are_tried_once(tmp_path, monkeypatch):
+    """Those at which every run fails are in no table, and would be asked for without end."""
+    monkeypatch.setattr(rounds, "rates_beyond", lambda _: [1e-2])
+    made = compare(model=network, data=points(), out=tmp_path, seeds=1, epochs=1, rates=(1e-3,))
+    assert made.runs["lr"].drop_nulls().sort().to_list() == [1e-3, 1e-2]
+
+
+def test_a_device_that_is_not_there_is_told_before_any_training(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(StudyError, match="cuda"):
+        compare(model=network, data=points(), out=tmp_path, device="cuda")
 
 
 def test_the_example_runs_from_the_command_line(command, tmp_path):

@@ -1,5 +1,6 @@
 """A person's own task and optimizer, from files of theirs, without touching the package."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -133,3 +134,49 @@ def test_weight_decay_needs_methods_that_have_it(folder):
     text = STUDY.replace("epochs = 3", "epochs = 3\nweight_decay = 0.1").replace("RMSprop", "Rprop")
     with pytest.raises(StudyError, match=r"weight_decay: Rprop has no such option"):
         load(folder, text)
+
+
+BESIDE = {
+    "uses_others.py": "import helper_a as a\nfrom parts_of_it import thing as b\n"
+    "VALUE = a.VALUE + b.VALUE\n",
+    "helper_a.py": "import helper_b\n\nVALUE = helper_b.VALUE\n",
+    "helper_b.py": "VALUE = 1\n",
+    "parts_of_it/__init__.py": "",
+    "parts_of_it/thing.py": "VALUE = 2\n",
+}
+
+
+@pytest.fixture
+def with_others(tmp_path, monkeypatch):
+    """A file that imports others beside it, as people divide their code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name, text in BESIDE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    forget()
+    yield tmp_path
+    forget()
+    for name in ("helper_a", "helper_b", "parts_of_it", "parts_of_it.thing"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.usefixtures("with_others")
+def test_a_file_imports_those_beside_it():
+    assert import_object("uses_others.py:VALUE") == 3
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_edit_of_any_of_them_makes_other_runs(with_others, name):
+    before = source_hash("uses_others.py")
+    source_hash.cache_clear()
+    assert source_hash("uses_others.py") == before
+    with (with_others / name).open("a") as file:
+        file.write("# edited\n")
+    source_hash.cache_clear()
+    assert source_hash("uses_others.py") != before
+
+
+def test_a_file_alone_has_the_hash_of_its_content(folder):
+    content = (folder / "own.py").read_bytes()
+    assert source_hash("own.py:Sign") == hashlib.sha256(content).hexdigest()[:16]

@@ -9,7 +9,9 @@ from hypergradient.study.declare.run import RESULTS_VERSION, Run
 from hypergradient.study.import_by_name import RECORDED, import_object, recorded_name, source_hash
 
 RECORDED_RUNS = {
-    ("demo", None): "ca4dbb7abe659cd0",
+    ("demo", None): "3b7f2459ec97e28f",
+    ("drop-in", "paper"): "0036e520853cf0ec",
+    ("drop-in", "laptop"): "d0fcbbd4bea2d6ce",
     ("iclr-curves", "paper"): "c8921453907d7648",
     ("iclr-curves", "laptop"): "e95a6c32a7444e8c",
     ("iclr-sensitivity", "paper"): "c8921453907d7648",

@@ -119,7 +119,7 @@ def test_built_in_studies_are_valid(name):
 
 def test_the_demo_has_every_combination_once():
     runs = load_study(find_study("demo")).runs()
-    assert len(runs) == 2 * 6 * 7 * 3
+    assert len(runs) == 2 * (6 * 7 + 1) * 3  # the rates of six methods, and one without a rate
     assert len({run.id for run in runs}) == len(runs)
 
 
@@ -162,6 +162,7 @@ CHANGES = {
     "until": {"minibatch_loss": 0.5, "max_steps": 7},
     "steps": 7,
     "whole_train_loss": True,
+    "device": "cuda",
     "threads": 2,
     "results_version": RESULTS_VERSION + 1,
 }
@@ -184,6 +185,7 @@ def test_an_id_is_that_of_before_there_were_later_fields(small):
     content = run.model_dump(mode="json")
     assert content.pop("whole_train_loss") is False
     assert content.pop("steps") is None
+    assert content.pop("device") == "cpu"
     content["engine"] = content.pop("results_version")  # as it was called at first
     names = {"task": task_identity(run.task), "method": method_identity(run.method)}
     assert run.id == fingerprint(content | {"names": names})[:16]

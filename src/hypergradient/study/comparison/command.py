@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hypergradient.study import completion
 from hypergradient.study.commands import say, stop
 from hypergradient.study.errors import StudyError
 
@@ -17,7 +18,8 @@ File = Annotated[
     str,
     typer.Argument(
         help="A Python file that has your model and data (see examples/compare_own_task.py), or "
-        "the name of a built-in task."
+        "the name of a built-in task.",
+        autocompletion=completion.tasks,
     ),
 ]
 
@@ -28,6 +30,7 @@ Optimizers = Annotated[
         help="One more optimizer, as often as you like: a name such as Prodigy or NAdam, or "
         "module:Class; NAME@0.01,0.1 gives its rates.",
         show_default=False,
+        autocompletion=completion.optimizers,
     ),
 ]
 
@@ -68,6 +71,14 @@ def compare_command(
         int | None,
         typer.Option(min=1, help="Processes to use. By default one a core.", show_default=False),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(help="cpu, cuda, mps, or auto for this machine's accelerator if it has one."),
+    ] = "cpu",
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
+    ] = False,
 ) -> None:
     """Compare Untuned, AdamWHD and others with a tuned AdamW, on your own model and data."""
     say("loading torch and the task")
@@ -87,6 +98,8 @@ def compare_command(
             out=out,
             workers=workers,
             say=say,
+            live=live,
+            device=device,
         )
     except KeyboardInterrupt:
         stop("interrupted: the same command resumes", INTERRUPTED)

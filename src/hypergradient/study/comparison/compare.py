@@ -9,7 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.commands import check_own, check_writable, cores, write_results
+from hypergradient.study.commands import (
+    check_own,
+    check_writable,
+    default_workers,
+    resolve,
+    write_results,
+)
 from hypergradient.study.comparison.budget import Size
 from hypergradient.study.comparison.declaration import CONTENDERS, RATES, WEIGHT_DECAY
 from hypergradient.study.comparison.question import (
@@ -94,6 +100,8 @@ def compare(
     workers: int | None = None,
     say: Callable[[str], None] = lambda _: None,
     title: str | None = None,
+    live: bool = False,
+    device: str = "cpu",
 ) -> Comparison:
     """Train a tuned AdamW, ``Untuned``, ``AdamWHD`` and others on one task, and compare them.
 
@@ -121,6 +129,8 @@ def compare(
         workers: How many processes train at once; by default one a core.
         say: Called with lines that say what is done.
         title: The heading of the page.
+        device: Where to train: "cpu", "cuda", "mps", or "auto" for the accelerator if there is one.
+        live: Whether to show the curves as they come, on a page of this machine.
 
     Returns:
         The verdict, the runs, the page and a figure.
@@ -138,6 +148,7 @@ def compare(
         check_writable(folder)
         check_own(folder)
         batch_size = batch_size or number_in(names, "batch_size", name) or BATCH_SIZE
+        place = resolve(device)
         epochs = epochs or number_in(names, "epochs", name) or EPOCHS
         question = Question(
             task=name,
@@ -148,10 +159,11 @@ def compare(
             weight_decay=weight_decay,
             contenders=(*CONTENDERS, *optimizers),
             budget=budget,
-            workers=1 if name in IN_PROCESS else workers or cores(),
+            workers=1 if name in IN_PROCESS else workers or default_workers(place),
+            device=place,
         )
-        rehearse(task, name, question.batch_size)
-        study = train_all(question, folder, say)
+        rehearse(task, name, question.batch_size, place)
+        study = train_all(question, folder, say, live=live)
         runs = write_results(str(folder / FILE), study, Store(folder))
         verdict = "\n".join(sentences(contest(runs)))
         _, curves = collect(study, Store(folder))

@@ -29,6 +29,11 @@ WEIGHT_DECAY = 0.01
 CONTENDERS = ("Untuned", "AdamW-HD")
 """What the rival is compared with, besides what a person names."""
 
+RECOMMENDED: dict[str, dict[str, float | str]] = {
+    "AdamW-HD": {"rule": "relative", "hypergrad_lr": 0.02},
+}
+"""The options with which the README recommends a method; others have their defaults."""
+
 PLANNED = "warmup-cosine"
 """The schedule of a method whose rate must be chosen: 5% warm-up, then a cosine to 0."""
 
@@ -127,7 +132,8 @@ def declare(
         {
             "names": [each.name],
             "schedule": [each.schedule],
-            "grid": {} if each.rates is None else {"lr": list(each.rates)},
+            "grid": RECOMMENDED.get(each.name, {})
+            | ({} if each.rates is None else {"lr": list(each.rates)}),
         }
         for each in every
     ]

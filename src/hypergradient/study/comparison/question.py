@@ -42,6 +42,7 @@ class Question:
         contenders: What the rival is compared with.
         budget: The time that it may take, as a person writes it.
         workers: How many processes train at once.
+        device: Where runs are trained.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Question:
     contenders: tuple[str, ...]
     budget: str | None
     workers: int
+    device: str
 
     def content(self, size: Size) -> dict[str, Any]:
         """Return the study of that size; see ``declaration.declare``."""
@@ -67,7 +69,7 @@ class Question:
                 self.contenders,
             )
         )
-        return made
+        return made if self.device == "cpu" else made | {"device": self.device}
 
     @property
     def key(self) -> str:

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from hypergradient.study.tasks.task import Task
 
 
-def rehearse(task: Task, name: str, batch_size: int) -> None:
+def rehearse(task: Task, name: str, batch_size: int, place: str = "cpu") -> None:
     """Load the data, make the model, and compute a loss and its gradient on one batch.
 
     Args:
         task: The task.
         name: What errors call it.
         batch_size: Examples in the batch.
+        place: The device.
 
     Raises:
         StudyError: Something of the task does not work; the text says what, and what to do.
@@ -37,7 +38,8 @@ def rehearse(task: Task, name: str, batch_size: int) -> None:
     batch = first_batch(data, batch_size, name)
     left = len(data.train_x) % batch_size if isinstance(data, Data) else 0
     model = attempt(f"{name}: model()", lambda: task.model(0))
-    device = next(model.parameters()).device
+    device = torch.device(place)
+    model.to(device)
     with torch.random.fork_rng(devices=[]):
         loss, outputs = loss_of(task, name, model, moved(batch, device))
         check_loss(loss, name, task)

@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.commands import check_needs
+from hypergradient.study.commands import check_needs, live_page
 from hypergradient.study.comparison.budget import fit, seconds_of
 from hypergradient.study.comparison.declaration import RIVAL, to_toml
 from hypergradient.study.declare.load import load_study
@@ -40,23 +40,28 @@ FILE = "compare.toml"
 """The study's file, in the results folder."""
 
 
-def train_all(question: Question, folder: Path, say: Callable[[str], None]) -> Study:
+def train_all(
+    question: Question, folder: Path, say: Callable[[str], None], *, live: bool = False
+) -> Study:
     """Train all that is asked for and not done, and return the study.
 
     Args:
         question: What is asked.
         folder: The results folder.
         say: Called with lines that say what is done.
+        live: Whether to show the curves on a page while runs are trained.
     """
-    path = folder / FILE
+    path, port = folder / FILE, 0
     if not question.is_asked_in(path):
         size = question.size if question.budget is None else planned(question, folder, say)
         write_text(path, to_toml(question.content(size), question.key))
     while True:
         study = load_study(path)
-        train(study, path, folder, question.workers, say)
+        with live_page(study, Store(folder), port, wanted=live) as port:  # the same each round
+            train(study, path, folder, question.workers, say)
         rows = contest(collect(study, Store(folder))[0])
         more = rates_beyond(rows) if question.budget is None else []
+        more = [rate for rate in more if rate not in rates_of(study)]  # some may have failed
         if not more:
             measure(study, question, folder)
             return study

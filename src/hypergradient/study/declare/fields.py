@@ -166,6 +166,9 @@ which is not imported here: declaring a study must not wait for what draws it.""
 FIGURES: tuple[FigureName, ...] = get_args(FigureName)
 
 
+DeviceName = Literal["cpu", "cuda", "mps"]
+"""Where a run can be trained."""
+
 TaskName = Annotated[str, known_in("task", TASKS, find_own_task)]
 
 MethodName = Annotated[str, known_in("method", METHODS, find_unlisted_method)]

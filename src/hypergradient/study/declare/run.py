@@ -13,6 +13,7 @@ from functools import cached_property
 
 from hypergradient.study.declare.fields import (
     Count,
+    DeviceName,
     Frozen,
     Loss,
     MethodName,
@@ -67,6 +68,7 @@ class Run(Frozen):
         steps: Updates after which it ends, where that is before its last epoch's end.
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
+        device: Where it is trained.
         threads: Threads of torch; pinned, as results differ between thread counts.
         results_version: ``RESULTS_VERSION`` at the time.
     """
@@ -86,6 +88,7 @@ class Run(Frozen):
     until: Until | None = None
     steps: int | None = None
     whole_train_loss: bool = False
+    device: DeviceName = "cpu"
     threads: int = 1
     results_version: int = RESULTS_VERSION
 
@@ -97,6 +100,8 @@ class Run(Frozen):
         for later in ("whole_train_loss", "steps"):  # runs did not have these at first
             if not content[later]:
                 del content[later]
+        if self.device == "cpu":
+            del content["device"]
         content |= {
             "task": recorded_name(self.task),
             "method": recorded_name(self.method),

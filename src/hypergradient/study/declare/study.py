@@ -16,6 +16,7 @@ from pydantic import (
 from hypergradient.study.declare.fields import (
     FIGURES,
     TRUST_NAMES,
+    DeviceName,
     FigureName,
     Frozen,
     PerTask,
@@ -54,6 +55,7 @@ class Study(Frozen):
         steps: Updates after which a run ends, where that is before its last epoch's end.
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
+        device: Where its runs are trained.
         selection: Those of the tasks on which something was chosen; the figure "untuned" shows
             them apart from the others, which can support a claim.
         published: Numbers to set beside ours, a CSV file beside the study's own.
@@ -79,6 +81,7 @@ class Study(Frozen):
     until: Until | None = None
     steps: PerTask | None = None
     whole_train_loss: bool = False
+    device: DeviceName = "cpu"
     selection: tuple[TaskName, ...] = ()
     published: str | None = None
     figures: tuple[FigureName, ...] = ()
@@ -133,6 +136,10 @@ class Study(Frozen):
         refuse_many(len(self.seeds) * len(self.tasks) * of_a_task)
         return self
 
+    def on(self, device: DeviceName) -> Self:
+        """Return the study with its runs on another device."""
+        return self.model_copy(update={"device": device})
+
     def with_runs(self, runs: list[Run]) -> Self:
         """Return the study with its runs, which were expanded before."""
         self._runs = runs
@@ -159,6 +166,7 @@ class Study(Frozen):
                 until=self.until,
                 steps=of_task(self.steps, task),
                 whole_train_loss=self.whole_train_loss,
+                device=self.device,
             )
             for seed in self.seeds
             for task in self.tasks

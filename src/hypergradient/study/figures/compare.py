@@ -121,6 +121,8 @@ def _curves(axes: Axes, curves: pl.DataFrame, colours: dict[str, str], column: s
             color=colours[row["method"]],
             lw=1.2 if best else 0.7,
             alpha=1 if best else 0.4,
-            label=f"{row['name']} {row['setting']}".strip() if best else None,
+            label=(f"{row['name']}, {row['setting']}" if row["lr"] else row["name"])
+            if best
+            else None,
             zorder=3 if best else 2,
         )

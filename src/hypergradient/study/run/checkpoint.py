@@ -46,7 +46,9 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         if sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
             raise ValueError("is not what was written")  # noqa: TRY301
-        state: dict[str, Any] = torch.load(io.BytesIO(content[:-DIGEST]), weights_only=True)
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content[:-DIGEST]), map_location="cpu", weights_only=True
+        )
     except (EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
         quarantine(path)
         return None

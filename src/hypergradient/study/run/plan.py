@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hypergradient.study.errors import OWN_CODE_RAISES, StudyError, as_one_line
 from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.devices import synchronize
 from hypergradient.study.train.groups import group_runs
 from hypergradient.study.train.start import start_session
 
@@ -152,6 +153,7 @@ def seconds_of_steps(session: Session, seconds: float) -> float:
     while steps == 0 or time.perf_counter() - began < seconds:
         make_step(session)
         steps += 1
+        synchronize(session.device)
     return (time.perf_counter() - began) / steps
 
 

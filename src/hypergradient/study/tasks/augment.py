@@ -20,7 +20,7 @@ def flip_and_crop(images: Tensor, generator: Generator) -> Tensor:
 
     Args:
         images: Of shape (batch, channels, height, width); not changed.
-        generator: What to draw from, on the CPU.
+        generator: What to draw from, on the CPU, so that all devices see the same images.
 
     Returns:
         Images of the same shape.
@@ -28,11 +28,12 @@ def flip_and_crop(images: Tensor, generator: Generator) -> Tensor:
     batch, _, height, width = images.shape
     flips = torch.rand(batch, generator=generator) < 0.5  # noqa: PLR2004
     shifts = torch.randint(2 * CROP_PADDING + 1, (2, batch, 1), generator=generator)
-    rows = shifts[0] + torch.arange(height)
-    columns = shifts[1] + torch.arange(width)
+    flips, shifts = flips.to(images.device), shifts.to(images.device)
+    rows = shifts[0] + torch.arange(height, device=images.device)
+    columns = shifts[1] + torch.arange(width, device=images.device)
     columns = torch.where(flips[:, None], columns.flip(1), columns)
     padded = pad(images, (CROP_PADDING,) * 4)
-    image = torch.arange(batch)[:, None, None]
+    image = torch.arange(batch, device=images.device)[:, None, None]
     # The channels come last from this indexing, and are put back in their place.
     cropped = padded[image, :, rows[:, :, None], columns[:, None, :]]
     return cropped.permute(0, 3, 1, 2).contiguous()

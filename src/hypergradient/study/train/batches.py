@@ -41,6 +41,7 @@ class EpochBatches:
 
     def __init__(self, run: Run, data: Data | Batches) -> None:
         self.run, self.task = run, find_task(run.task)
+        self.device = torch.device(run.device)
         self.take(data.subset(run.train_examples, run.valid_examples))
         self.total_steps = run.epochs * self.steps_per_epoch
         if run.steps is not None:
@@ -53,8 +54,9 @@ class EpochBatches:
         """Keep the data, and find how many steps an epoch has."""
         if not isinstance(data, Data):
             raise TypeError(f"{type(data).__name__} is no data in memory")
-        self.train_x, self.train_y, self.valid_x, self.valid_y = map(
-            torch.as_tensor, (data.train_x, data.train_y, data.valid_x, data.valid_y)
+        self.train_x, self.train_y, self.valid_x, self.valid_y = (
+            torch.as_tensor(part).to(self.device)
+            for part in (data.train_x, data.train_y, data.valid_x, data.valid_y)
         )
         self.steps_per_epoch = math.ceil(len(self.train_x) / self.run.batch_size)
 
@@ -67,7 +69,7 @@ class EpochBatches:
 
     def shuffle(self, epoch: int) -> None:
         """Choose the epoch's batches."""
-        self.order = epoch_order(self.run, len(self.train_x), epoch)
+        self.order = epoch_order(self.run, len(self.train_x), epoch).to(self.device)
         self.batches = torch.split(self.order, self.run.batch_size)
 
     @property

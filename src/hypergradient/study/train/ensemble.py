@@ -70,19 +70,22 @@ class Ensemble(Session):
 
     def _start(self, parameters: Sequence[Tensor]) -> None:
         """Make the optimizer and empty metrics for the members that there are."""
-        self.parameters = [p.requires_grad_() for p in parameters]
+        self.parameters = [p.to(self.device).requires_grad_() for p in parameters]
         members = beside_another(self.runs)
         specs = [spec for run in members if (spec := ensemble_spec(run))]
         self.optimizer = build(specs, self.parameters)
-        self.losses = torch.empty(len(members), self.steps_per_epoch)
-        self.rates = torch.empty(len(members), self.steps_per_epoch)
-        self.correct = torch.zeros(len(members), dtype=torch.int64)
+        shape = len(members), self.steps_per_epoch
+        self.losses = torch.empty(shape, device=self.device)
+        self.rates = torch.empty(shape, device=self.device)
+        self.correct = torch.zeros(len(members), dtype=torch.int64, device=self.device)
 
     def _restore(self, place: State, members: State) -> None:
         """Go on from what ``_place`` and ``_members`` gave."""
         self._start(members["parameters"])
         self.optimizer.load_state_dict(members["optimizer"])
-        self.losses, self.rates, self.correct = (members[n] for n in ("losses", "rates", "right"))
+        self.losses, self.rates, self.correct = (
+            members[name].to(self.device) for name in ("losses", "rates", "right")
+        )
         self.step_in_epoch, self.seconds = place["made"], place["seconds"]
         self.augmentation.set_state(place["augmentation"])
 
@@ -231,7 +234,7 @@ class Ensemble(Session):
     def evaluate(self, places: list[int], x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Return the mean loss and the accuracy of some members over examples."""
         parameters = [p[beside_another(places)] for p in self.parameters]
-        loss, correct = torch.zeros(len(parameters[0])), torch.zeros(len(parameters[0]))
+        loss, correct = torch.zeros(2, len(parameters[0]), device=x.device).unbind()
         for inputs, classes in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
             logits = forward(self.layers, parameters, inputs)
             loss += losses_of(logits, classes).sum(1)

@@ -41,7 +41,8 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return the mean loss and the accuracy over examples, in evaluation mode."""
     model.eval()
-    total, hits = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    total = torch.zeros((), device=x.device)
+    hits = torch.zeros((), dtype=torch.int64, device=x.device)
     chunk = max(1, min(VALIDATION_CHUNK, VALIDATION_NUMBERS // x[0].numel()))
     for inputs, targets in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
         outputs = model(inputs)

@@ -81,6 +81,8 @@ def build(specs: Sequence[EnsembleSpec], parameters: Sequence[Tensor]) -> Optimi
         **dict(adaptive.options),
         **dict(adaptive.of_the_rate or ()),
     )
+    (group,) = optimizer.param_groups
+    group["hypergrad_lr"] = group["hypergrad_lr"].to(group["lr"])  # the rates are on the device
     return optimizer
 
 

@@ -38,10 +38,12 @@ class MetricBuffer:
     """
 
     def __init__(self, steps: int, targets: Tensor) -> None:
-        self._losses, self._rates = torch.empty(steps), torch.empty(steps, 3)
+        device = targets.device
+        self._losses = torch.empty(steps, device=device)
+        self._rates = torch.empty(steps, 3, device=device)
         self.classified = not targets.is_floating_point()
         shape = targets.shape if self.classified else (0,)
-        self._predictions = torch.empty(shape, dtype=torch.int64)
+        self._predictions = torch.empty(shape, dtype=torch.int64, device=device)
         self._steps = self._examples = self._numbers = 0
         self._pending: list[tuple[float | Tensor, float | Tensor, Tensor]] = []
         self._own_rates = False

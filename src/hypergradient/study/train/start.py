@@ -8,6 +8,7 @@ import torch
 
 from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.devices import prepare
 from hypergradient.study.train.ensemble import Ensemble
 from hypergradient.study.train.groups import ensemble_spec
 from hypergradient.study.train.initial import initial_model
@@ -34,6 +35,7 @@ def start_session(
         saved: What ``Session.states`` gave of each in an earlier process, or nothing.
     """
     torch.set_num_threads(runs[0].threads)  # before the weights are drawn
+    prepare(torch.device(runs[0].device))
     if ensemble_spec(runs[0]) is not None and isinstance(data, Data):
         return Ensemble(runs, data, saved)
     (run,) = runs

@@ -18,6 +18,7 @@ from hypergradient.study.methods.schedules import SCHEDULES
 from hypergradient.study.methods.traits import Traits, traits_of
 from hypergradient.study.tasks.losses import LOSSES
 from hypergradient.study.tasks.task import CROSS_ENTROPY
+from hypergradient.study.train.devices import random_numbers, random_state, seeded, synchronize
 from hypergradient.study.train.evaluate import evaluate, first_not_finite
 from hypergradient.study.train.groups import ONE_BY_ONE
 from hypergradient.study.train.initial import weights_hash
@@ -66,8 +67,8 @@ class Training(Session):
     ) -> None:
         self.step_seconds: list[float] = []  # the mean of each epoch that this process trained
         super().__init__([run], data)
-        self.model = model
         self.init_hash = weights_hash(model)
+        self.model = model.to(self.device)
         self.optimizer = find_method(run.method).build(
             model.parameters(), run.hyper, run.weight_decay
         )
@@ -117,8 +118,7 @@ class Training(Session):
         super().begin_epoch(epoch)
         self.metrics = self.new_metrics()
         self.target_step: int | None = None
-        dropout = torch.Generator().manual_seed(self.run.derive_seed("dropout", epoch))
-        self.dropout = dropout.get_state()
+        self.dropout = seeded(self.device, self.run.derive_seed("dropout", epoch))
 
     def new_metrics(self) -> MetricBuffer:
         """Return what collects the losses, rates and predictions of an epoch."""
@@ -136,7 +136,7 @@ class Training(Session):
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "augmentation": self.augmentation.get_state(),
-            "dropout": torch.get_rng_state(),
+            "dropout": random_state(self.device),
             "epoch": self.epoch,
             "made": self.step_in_epoch,
             "target_step": self.target_step,
@@ -203,8 +203,7 @@ class Training(Session):
     def finish_epoch(self, after_step: Callable[[Training], None]) -> EpochRecord:
         """Train to the epoch's end and return its record."""
         self.began = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self.dropout)
+        with random_numbers(self.device, self.dropout):
             self.model.train()
             set_mode(self.optimizer, training=True)
             first = self.step_in_epoch
@@ -212,6 +211,7 @@ class Training(Session):
             while self.step_in_epoch < last and self.target_step is None:
                 self.make_step()
                 after_step(self)
+        synchronize(self.device)
         if made := self.step_in_epoch - first:
             self.step_seconds.append((time.perf_counter() - self.began) / made)
         losses, rates = self.metrics.losses, self.metrics.rates
