@@ -20,6 +20,7 @@ def recipe_of(case: Case, own: dict[str, Any], *, started: bool) -> Recipe:
     options: dict[str, Any] = {
         "maximize": o.get("maximize", False),
         "l2": 0.0 if case.decoupled else o["weight_decay"],
+        "norms": o["rule"] == "multiplicative",
         "multiplicative": o["rule"] == "multiplicative",
         "hypergrad_lr": o["hypergrad_lr"],
         "bounds": o.get("lr_bounds", (0.0, float("inf"))),

@@ -267,6 +267,7 @@ class DeviceStep:
             betas=tuple(group["betas"]) if adam else None,
             eps=group["eps"] if adam else 0.0,
             decay=decoupled,
+            norms=rule_of(group).needs_norms,
         )
 
     def _scalar(self, number: Number) -> Tensor:

@@ -18,6 +18,7 @@ class Recipe(NamedTuple):
         betas: Adam's, of the bias corrections; None where u is the state a itself.
         eps: Adam's.
         decay: Adam's decoupled weight decay lambda.
+        norms: whether h_t needs <g_t, g_t> and <u_{t-1}, u_{t-1}>, whoever moves the rate.
         multiplicative: whether h_t is a cosine and the rate moves by a factor.
         hypergrad_lr: beta, the step size of the rate's own update.
         bounds: of the rate.
@@ -32,6 +33,7 @@ class Recipe(NamedTuple):
     betas: tuple[float, float] | None = None
     eps: float = 0.0
     decay: float = 0.0
+    norms: bool = False
     multiplicative: bool = False
     hypergrad_lr: float = 0.0
     bounds: tuple[float, float] | None = None
@@ -111,9 +113,9 @@ class AverageRecipe(NamedTuple):
         return True
 
     @property
-    def multiplicative(self) -> bool:
-        """Whether three sums are wanted; here <g, m>, <u, m> and <u, u> always are."""
-        return True
+    def norms(self) -> bool:
+        """Whether h_t needs norms; here it never does."""
+        return False
 
     def numbers(self) -> "AverageNumbers":
         beta2 = self.beta2 or 0.0

@@ -166,7 +166,7 @@ def plan_of(
                 partials += 1
         ranges.extend((first, partials, sum(sizes[i] for i in these)))
     numbers = array("d", (each for recipe in recipes for each in recipe.numbers()))
-    norms = any(recipe.multiplicative for recipe in recipes)
+    norms = any(recipe.norms for recipe in recipes)
     launches = [Launch(variant, table) for variant, table in chunks.items() if table]
     rate_type = params[0].alpha.dtype if params else torch.float32
     return Plan(numbers, of_params, launches, ranges, of_rates, norms, rate_type, partials, chunk)
