@@ -86,7 +86,7 @@ class OwnTraining(Training):
 
     def new_metrics(self) -> MetricBuffer:
         """Return what collects losses and rates. No predictions are kept."""
-        return MetricBuffer(self.steps_per_epoch, torch.empty(0))
+        return MetricBuffer(self.steps_per_epoch, torch.empty(0, device=self.device))
 
     def next_batch(self) -> Any:
         """Return the batch of the next update, on the model's device."""
