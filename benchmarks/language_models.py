@@ -100,6 +100,12 @@ def adamw(rate: float, beta2: float, params: Any, steps: int) -> tuple[Any, Any]
     return optimizer, LambdaLR(optimizer, warm_up_and_cosine(steps))
 
 
+def scheduled(params: Any, steps: int) -> tuple[Any, Any]:
+    """Return `Untuned` with the schedule of AdamW, as a factor on the rate that it learns."""
+    optimizer = Untuned(params)
+    return optimizer, LambdaLR(optimizer, warm_up_and_cosine(steps))
+
+
 def package(name: str, params: Any, _: int) -> tuple[Any, Any]:
     """Return another author's optimizer at its defaults; `name` is module:class."""
     module, _, cls = name.partition(":")
@@ -113,6 +119,7 @@ def ablation(name: str, params: Any, _: int) -> tuple[Any, Any]:
 
 METHODS: dict[str, Callable[[Any, int], tuple[Any, Any]]] = {
     "Untuned": lambda params, _: (Untuned(params), None),
+    "Untuned, cosine": scheduled,
     **{
         f"AdamW {rate:g}, beta2 {beta2:g}": partial(adamw, rate, beta2)
         for beta2 in (0.999, 0.95)

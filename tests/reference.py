@@ -194,7 +194,7 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
     elif FORMS[o.rule] != "inner product":
         size = abs(alpha) * (1 + o.hypergrad_lr)
     new = RULES[o.rule](s.rate, h, o.hypergrad_lr)
-    s.rate.terms = size if math.isfinite(new) else abs(alpha)
+    s.rate.terms = size if math.isfinite(new) and math.isfinite(size) else abs(alpha)
     if not (math.isfinite(new) and math.isfinite(h)) or h == 0.0:  # bounds are for moves
         return alpha
     if o.lr_bounds is not None:

@@ -17,7 +17,7 @@ from cases import BETAS, GRANULARITIES, LR, MEMBERS, grouped, stacked
 from hypergradient import Base, Hypergradient
 from own_bases import Lion, Softened, TwoMeans
 from pairwise import pairs
-from reference import Options, Rate, Scalar, direction, gradient, relative
+from reference import FORMS, RULES, Options, Rate, Scalar, direction, gradient, over_squares
 from test_laws_derivative import KEYS, loss
 
 STEPS = 5
@@ -230,13 +230,12 @@ class Expected:
         for i, (rate, key) in enumerate(zip(self.rates, self.keys, strict=True)):
             pool = torch.tensor([k == key for k in self.keys])
             own = float(h[i])
-            if self.rule == "additive":
-                rate.value += beta * own
-            elif self.rule == "relative":
-                rate.value = relative(rate, own, beta)
-            else:
-                norms = float(g[pool].norm() * u[pool].norm())
-                rate.value *= 1 + beta * (own / norms if norms else 0.0)
+            if FORMS[self.rule] == "cosine":
+                own = over_squares(own, float(g[pool].norm() * u[pool].norm()))
+            elif FORMS[self.rule] == "normalised":
+                own = over_squares(own, float(u[pool].square().sum()))
+            moved = RULES[self.rule](rate, own, beta)
+            rate.value = moved if own else rate.value
         return torch.tensor([rate.value for rate in self.rates])
 
 
