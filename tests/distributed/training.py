@@ -24,17 +24,20 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from hypergradient import SGDHD, AdamHD, AdamWHD, Hypergradient
+from hypergradient import SGDHD, AdamHD, AdamWHD, Hypergradient, Untuned
 from own_bases import TwoMeans
 
 GRANULARITIES = ("global", "group", "tensor", "element")
 RULES = ("additive", "multiplicative")
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "Untuned": (Untuned, {}),
+    "Untuned, sgd": (Untuned, {"base": "sgd"}),
     "SGDHD": (SGDHD, {"momentum": 0.9, "nesterov": True}),
     "AdamHD": (AdamHD, {}),
     "AdamWHD": (AdamWHD, {"weight_decay": 0.1}),
     "own base": (Hypergradient, {"base": TwoMeans(), "weight_decay": 0.1}),
 }
+UNTUNED = ("Untuned", "Untuned, sgd")
 BETAS = {"additive": 1e-3, "multiplicative": 0.2}  # rates move by some percent a step
 STEPS = 5
 SAMPLES = 16
@@ -53,6 +56,10 @@ class Setting:
         hd, options = METHODS[self.method]
         weights = [p for name, p in model.named_parameters() if name.endswith("weight")]
         biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+        if hd is Untuned:  # it has a rule of its own, and `lr` is a factor
+            halved = [{"params": weights}, {"params": biases, "lr": 0.5}]
+            built = make or (lambda cls, *args, **kwargs: cls(*args, **kwargs))
+            return built(hd, halved, granularity=self.granularity, **options)
         beta = BETAS[self.rule]
         scale = SAMPLES if self.reduction == "mean" and self.rule == "additive" else 1
         groups = [{"params": weights}, {"params": biases, "lr": 0.03}]
@@ -69,9 +76,13 @@ class Setting:
 
 def settings() -> list[Setting]:
     """Each class at each granularity; rules alternate, so that both meet all of either."""
-    every = list(product(METHODS, GRANULARITIES))
+    every = list(product([name for name in METHODS if name not in UNTUNED], GRANULARITIES))
     rules = [RULES[(i + i // len(GRANULARITIES)) % 2] for i in range(len(every))]
-    return [Setting(*each, rule) for each, rule in zip(every, rules, strict=True)]
+    adaptive = [Setting(*each, rule) for each, rule in zip(every, rules, strict=True)]
+    return [
+        *adaptive,
+        *(Setting(*each, "relative") for each in product(UNTUNED, ("global", "group"))),
+    ]
 
 
 def means() -> list[Setting]:

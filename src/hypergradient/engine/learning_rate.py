@@ -97,11 +97,6 @@ class Rate(Tensor):
             if not self._has_scheduler():
                 group["initial_lr"] = value
             return self
-        elif self._is_factor() and not group.get("bounded"):  # there is no rate in use yet
-            self.schedule(value)
-            if not self._has_scheduler():
-                group["initial_lr"] = float(scheduled)
-            return self
         elif self._is_factor():
             _write(alpha, value)
             scheduled.copy_(torch.where(scale == 0, scheduled, alpha / scale))
@@ -245,14 +240,19 @@ def accept_number(optimizer: Optimizer, group: Group, install: Callable[[Group],
 
     It is the rate from now on. Where `lr` is a factor, it is the schedule's part of the rate, as
     in the loops that write `base_lr * shape(t)` at every step; but what was computed from a rate
-    in use is a rate in use.
+    in use is a rate in use. Where the schedule's own rate was put there too, all of a saved group
+    was, and both stay what they are.
 
     Args:
         optimizer: whose group it is.
         group: the group.
         install: puts a rate of its own into the group, at the number in `group["lr"]`.
     """
-    lr, group["lr"] = group["lr"], _rates_of(optimizer)[id(group)].alpha
+    lr, own = group["lr"], _rates_of(optimizer)[id(group)]
+    if not isinstance(lr, Rate) and group["scheduled_lr"] is not own.scheduled:
+        install(group)  # all of the group was put there: ZeroRedundancyOptimizer loads it so
+        return
+    group["lr"] = own.alpha
     install(group)
     rate: Rate = group["lr"]
     if getattr(optimizer, "lr_is_factor", False) and (is_rate(lr) or not isinstance(lr, Rate)):
