@@ -12,7 +12,7 @@ demo: .venv/study  ## train on real data for a minute, and leave a report to loo
 	$(BIN)/hypergradient demo
 
 test: .venv/dev  ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-integrations: .venv/integrations  ## real runs of Lightning, Hugging Face, timm, ...
 	$(BIN)/python -m pytest -m integration
