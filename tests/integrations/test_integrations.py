@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -47,6 +48,10 @@ def test_tensorboard_logs_the_rate(example: Example, tmp_path: Path) -> None:
 def test_wandb_logs_offline(example: Example, tmp_path: Path) -> None:
     made = example("wandb", "wandb", folder=str(tmp_path))
     (file,) = tmp_path.rglob("run-*.wandb")
+    for _ in range(300):  # its own process writes the file, and may take its time
+        if file.read_bytes().count(b"lr/median") >= 20:
+            break
+        time.sleep(0.1)
     assert file.read_bytes().count(b"lr/median") >= 20  # a record a step
     assert made["rates"]["lr/median"] == made["optimizer"].lr_summary()["median"]
 
