@@ -40,6 +40,8 @@ def test_a_study_is_recalled_as_it_was(name, tmp_path):
     remember(study, path, tmp_path)
     kept = recall(path, study.scale, tmp_path)
     assert kept.model_dump() == study.model_dump()
+    remember(study.on("cuda"), path, tmp_path)
+    assert {run.device for run in recall(path, study.scale, tmp_path).runs()} == {"cuda"}
     assert kept.runs() == study.runs()
     assert [run.id for run in kept.runs()] == [run.id for run in study.runs()]
 
@@ -68,6 +70,32 @@ def test_a_forged_id_names_no_folder(name, study_file, tmp_path):
     content["runs"][0][0] = name
     (tmp_path / FILE).write_text(json.dumps(content))
     assert recall(path, None, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "evil.py:Evil"},
+        {"task": "evil.py:evil"},
+        {"schedule": "evil"},
+        {"device": "cuda"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_forged_run_of_other_code_is_not_believed(change, study_file, tmp_path, command):
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    path = study_file(epochs=1)
+    remember(load_study(path), path, tmp_path)
+    content = json.loads((tmp_path / FILE).read_text())
+    content["runs"][0][1].update(change)
+    (tmp_path / FILE).write_text(json.dumps(content))
+    assert recall(path, None, tmp_path) is None
+    (tmp_path / "runs" / "0123456789abcdef").mkdir(parents=True)
+    for verb in ("status", "clean"):
+        code, shown, complaint = command(verb, path, "--out", tmp_path)
+        assert (code, complaint) == (0, "")
+        assert "12 to do" in shown or "nothing to delete" in shown
+    assert not (tmp_path / "ran").exists()
 
 
 def test_status_and_clean_import_nothing_that_the_study_names(tmp_path):

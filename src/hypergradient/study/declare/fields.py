@@ -87,7 +87,8 @@ def known_in(
     """
 
     def check(name: str, info: ValidationInfo) -> str:
-        if name in names or info.context == TRUST_NAMES:
+        trusted = info.context == TRUST_NAMES and otherwise is not find_nothing
+        if name in names or trusted:
             return name
         try:
             otherwise(name)

@@ -83,6 +83,14 @@ def default_scale(path: Path) -> str | None:
     return first_scale(scales) if isinstance(scales, dict) else None
 
 
+def at_scale(path: Path, content: dict[str, Any], scale: str | None) -> dict[str, Any]:
+    """Return the content of a study's file at one of its scales, as `Study` takes it."""
+    changes = content.get("scale", {}).get(scale, {})
+    shared = {key: value for key, value in content.items() if key != "scale"}
+    allowed = {key: value for key, value in changes.items() if key in SCALABLE}
+    return shared | allowed | {"name": path.stem, "scale": scale}
+
+
 def load_study(path: Path, scale: str | None = None) -> Study:
     """Read and validate a study with all its scales, and return it at one of them.
 
@@ -95,7 +103,7 @@ def load_study(path: Path, scale: str | None = None) -> Study:
         StudyError: Everything that is wrong with the file, one line each, and where it is.
     """
     content = read_toml(path)
-    scales = content.pop("scale", {})
+    scales = content.get("scale", {})
     if not isinstance(scales, dict) or not all(isinstance(s, dict) for s in scales.values()):
         raise StudyError(f"{path}: scale: tables [scale.NAME] are needed")
     problems: dict[str, None] = {
@@ -105,16 +113,15 @@ def load_study(path: Path, scale: str | None = None) -> Study:
     }
     studies: dict[str | None, Study] = {}
     for name, changes in scales.items() or [(None, {})]:
-        allowed = {key: value for key, value in changes.items() if key in SCALABLE}
-        changed = content | allowed | {"name": path.stem, "scale": name}
-        study, wrong = checked(changed)
+        study, wrong = checked(at_scale(path, content, name))
+        allowed = {key for key in changes if key in SCALABLE}
         for place, message in wrong:
             at = ".".join(str(part) for part in place)
             where = f"scale.{name}.{at}" if at.split(".")[0] in allowed else at
             problems[f"{path}: {where}: {message}" if where else f"{path}: {message}"] = None
         if study is not None:
             studies[name] = study
-        for key in changes.keys() - allowed.keys():
+        for key in changes.keys() - allowed:
             hint = "cannot change" if key in Study.model_fields else meant(key, SCALABLE)
             problems[f"{path}: scale.{name}.{key}: {hint}"] = None
     published = content.get("published")
