@@ -25,10 +25,10 @@ from hypergradient.engine.rules import RULES, rule_of
 CAPABILITIES = (80, 90)  # an A100, an H100
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
 TABLES = {
-    **{name: "*i64" for name in ("rows", "rates", "pools", "steps")},
-    **{name: "*fp64" for name in ("recipes", "sums")},
-    **{name: "*fp32" for name in ("partials", "scalars")},
-    **{name: "i32" for name in ("size_of_chunk", "n_rates", "n_steps")},
+    **dict.fromkeys(("rows", "rates", "pools", "steps"), "*i64"),
+    **dict.fromkeys(("recipes", "sums"), "*fp64"),
+    **dict.fromkeys(("partials", "scalars"), "*fp32"),
+    **dict.fromkeys(("size_of_chunk", "n_rates", "n_steps"), "i32"),
     "chunks": "*i32",
 }
 F32, BF16 = kernels.TYPES[torch.float32], kernels.TYPES[torch.bfloat16]

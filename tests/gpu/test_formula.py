@@ -17,6 +17,7 @@ from hypergradient.engine import hypergradients
 from hypergradient.engine.gpu import device, formula_kernels
 from hypergradient.engine.gpu.formula_kernels import by_kernel
 from hypergradient.engine.hypergradients import apply_rule
+from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.iterates import Average
 from hypergradient.engine.rules import RULES, Rule, rule_of
 
@@ -102,25 +103,51 @@ def test_the_rule_is_that_of_floats_too() -> None:
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_an_average_prepares_a_step_as_the_eager_one_does(dtype: torch.dtype) -> None:
-    """Under a schedule, which also reaches 0, and rates that rise and fall."""
-    iterate, groups = Average(), []
-    for _ in range(2):
-        group: dict[str, Any] = {"reference_lr": 0.5, "differentiable": False}
-        first = {"lr": 1e-30, "scheduled_lr": 0.5, "learned_scale": 2e-30, **iterate.group_numbers}
-        group |= {n: torch.tensor(x, dtype=dtype, device=DEVICE) for n, x in first.items()}
-        groups.append(group)
-    for step in range(150):
-        factor = max(math.cos(step / 20), 0.0)
-        for group in groups:
-            group["scheduled_lr"].fill_(0.5 * factor)
-            group["lr"].fill_(1e-3 * factor * (1 + math.sin(step / 7)))
-        ours, eager = iterate.begin(groups[0]), iterate._begin(groups[1])
-        for name in ("learned", "c", "mu"):
-            got, wanted = (float(getattr(each, name)) for each in (ours, eager))
-            assert got == pytest.approx(wanted, rel=ROUNDING[dtype])
-        for name in iterate.group_numbers:
-            pair = (group[name] for group in groups)
-            torch.testing.assert_close(*pair, rtol=ROUNDING[dtype], atol=0)
+    """Under a schedule, which also reaches 0, and rates that rise and fall; by two factors."""
+    iterate, pairs = Average(), []
+    for reference in (0.5, 0.25):
+        first = {"lr": 1e-30, "scheduled_lr": reference, "learned_scale": 1e-30 / reference}
+        first |= iterate.group_numbers
+        pair: list[dict[str, Any]] = [
+            {n: torch.tensor(x, dtype=dtype, device=DEVICE) for n, x in first.items()}
+            | {"reference_lr": reference, "differentiable": False}
+            for _ in range(2)
+        ]
+        pairs.append(pair)
+    for step in range(80):
+        factor = max(math.cos(step / 10), 0.0)
+        for pair in pairs:
+            for group in pair:
+                group["scheduled_lr"].fill_(group["reference_lr"] * factor)
+                group["lr"].fill_(1e-3 * factor * (1 + math.sin(step / 7)))
+            ours, eager = iterate.begin(pair[0]), iterate._begin(pair[1])
+            for name in ("learned", "c", "mu"):
+                got, wanted = (float(getattr(each, name)) for each in (ours, eager))
+                assert got == pytest.approx(wanted, rel=ROUNDING[dtype])
+            for name in iterate.group_numbers:
+                numbers = (group[name] for group in pair)
+                torch.testing.assert_close(*numbers, rtol=ROUNDING[dtype], atol=0)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("rule", ["additive", "multiplicative", "hdm", "relative"])
+def test_a_hypergradient_is_made_of_sums(
+    rule: str, reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = {**group_of(rule, 0.1, None), "reduction": reduction}
+    generator = torch.Generator().manual_seed(0)
+    for parts in (1, 2, 3):
+        products = InnerProducts(norms=RULES[rule].needs_norms)
+        for _ in range(parts):
+            terms = torch.randn(3 if products.norms else 1, generator=generator).double().abs()
+            products.add(parts + 3, *terms.to(DEVICE).unbind())
+        ours = products.hypergradient(group)
+        with monkeypatch.context() as context:
+            context.setattr(device, "usable", lambda _: False)
+            eager = products.hypergradient(group)
+        torch.testing.assert_close(ours, eager, rtol=1e-6, atol=0)
+    assert any(key[0][0] == rule_of(group).form for key in formula_kernels._known)
 
 
 @pytest.mark.usefixtures("kernels")
