@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from hypergradient.engine.gpu.formula_kernels import by_kernel
 from hypergradient.engine.numbers import as_float, assign, cosine_of_elements
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.rules import beta_of, rule_of
@@ -98,38 +99,71 @@ def apply_rule(
         memory: what the rule remembers, in the order of `Rule.memory`, written to.
         traced: whether h is of a trace, for rules that use it.
     """
+    if type(h) is float and alpha.is_cpu:
+        _apply_to_float(group, alpha, h, memory, traced=traced)
+        return
     named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
-    rule, form = named.update, named.form
+    numbers = [alpha, torch.as_tensor(h, dtype=alpha.dtype, device=alpha.device), *memory]
+    if isinstance(beta, Tensor):  # one for each member
+        numbers.append(beta)
+        beta = None
+    places, moved = [alpha, *memory], partial(_moved, group, traced=traced)
+    if group["differentiable"]:
+        numbers[0] = alpha.clone()
+    elif by_kernel((named, beta, bounds and tuple(bounds), traced), moved, numbers, places):
+        return
+    for place, number in zip(places, moved(numbers), strict=True):
+        assign(place, number)
+
+
+def _apply_to_float(
+    group: Group, alpha: Tensor, h: float, memory: list[Tensor], *, traced: bool
+) -> None:
+    named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
+    rule = named.update
     if traced and named.uses_trace:
         rule = partial(rule, traced=True)
-    if type(h) is float and alpha.is_cpu:
-        before = [m.item() for m in memory]
-        result = rule(alpha.item(), h, beta, *before)
-        value, *remembered = result if memory else (result,)
-        value = float(value)
-        if math.isfinite(value) and math.isfinite(h) and h != 0:
-            if bounds is not None:
-                value = min(max(value, bounds[0]), bounds[1])
-            alpha.fill_(value)
-        if math.isfinite(h) and (form != "logarithmic" or alpha.item() != 0):
-            for m, old, new in zip(memory, before, remembered, strict=True):
-                if new != old:  # a write costs more than the rest
-                    m.fill_(new)
-        return
-    start = alpha.clone() if group["differentiable"] else alpha
-    h = torch.as_tensor(h, dtype=alpha.dtype, device=alpha.device)
+    before = [m.item() for m in memory]
+    result = rule(alpha.item(), h, beta, *before)
+    value, *remembered = result if memory else (result,)
+    value = float(value)
+    if math.isfinite(value) and math.isfinite(h) and h != 0:
+        if bounds is not None:
+            value = min(max(value, bounds[0]), bounds[1])
+        alpha.fill_(value)
+    if math.isfinite(h) and (named.form != "logarithmic" or alpha.item() != 0):
+        for m, old, new in zip(memory, before, remembered, strict=True):
+            if new != old:  # a write costs more than the rest
+                m.fill_(new)
+
+
+def _moved(group: Group, numbers: list[Tensor], *, traced: bool) -> list[Tensor]:
+    """Return alpha_t and what the rule remembers next; the slow way of `apply_rule`.
+
+    Args:
+        group: the options.
+        numbers: alpha_{t-1}, h_t and what the rule remembers; at last beta, where it is a tensor.
+        traced: as in `apply_rule`.
+    """
+    named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
+    start, h, *memory = numbers
+    if isinstance(beta, Tensor):
+        *memory, beta = memory
+    rule = named.update
+    if traced and named.uses_trace:
+        rule = partial(rule, traced=True)
     result = rule(start, h, beta, *memory)
     moved, *remembered = result if memory else (result,)
     moves = moved.isfinite() & h.isfinite() & (h != 0)
     if bounds is not None:
         moved = moved.clamp(*bounds)
-    learns = h.isfinite() & (start != 0) if form == "logarithmic" else h.isfinite()
-    remembered = [
-        torch.where(learns, number, m) for m, number in zip(memory, remembered, strict=True)
+    learns = h.isfinite()
+    if named.form == "logarithmic":
+        learns = learns & (start != 0)
+    return [
+        torch.where(moves, moved, start),
+        *(torch.where(learns, new, m) for m, new in zip(memory, remembered, strict=True)),
     ]
-    assign(alpha, torch.where(moves, moved, start))
-    for m, number in zip(memory, remembered, strict=True):
-        assign(m, number)
 
 
 def _move_elements(
