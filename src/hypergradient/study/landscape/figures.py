@@ -48,8 +48,8 @@ NAMES: Final = {
     "constant": "constant rate",
     "own": "a rate for each coordinate (+)",
     "shared": "one rate for both (+ global)",
-    "hdm": "one rate by HDM",
-    "learned": "and the momentum learns",
+    "hdm": "one rate (hdm)",
+    "learned": "and momentum (hdm)",
 }
 
 LATTICE = 201
@@ -168,7 +168,8 @@ def draw_momenta(landscape: Landscape) -> Figure:
         axes.set_ylabel("Momentum")
         axes.set_title(landscape.function.title, fontweight="bold")
         _step_axis(axes, landscape)
-        axes.set_xlim(0, max(len(line.get_xdata()) for line in axes.lines))
+        learned = [d.path.momenta for d in landscape.descents if d.path.momenta is not None]
+        axes.set_xlim(0, max(map(len, learned)))
         figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -315,4 +316,4 @@ def _legend(figure: Figure, landscape: Landscape, more: list[Line2D] | None = No
     ]
     handles += more or []
     across = len(handles) if figure.get_figwidth() >= PAGE else 2
-    figure.legend(handles=handles, loc="outside upper center", ncols=across)
+    figure.legend(handles=handles, loc="outside upper center", ncols=across, columnspacing=1.2)
