@@ -11,15 +11,20 @@ An operation on tensors of both devices raises at any time, but for single numbe
 a GPU takes too. So does float64 where the device is to have none, like MPS.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+
+from hypergradient.engine import torch_kernels
+from hypergradient.optimizers import adam
 
 DEVICE = torch.device("meta")
 READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "bincount"}
@@ -47,12 +52,26 @@ class Elsewhere(Tensor):
             return cls(self.values)
         return (Elsewhere if cls is Tensor else both(cls))(self.values)
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
     def __repr__(self, **_: Any) -> str:
         return f"Elsewhere({tuple(self.shape)}, {self.dtype})"
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise RuntimeError(f"{func} outside of the device's `with` block")
+
+
+def lend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch have kernels for the device, as it has for real ones."""
+    monkeypatch.setattr(torch_kernels, "FUSED_DEVICES", {"cpu", "meta"})
+    monkeypatch.setattr(adam, "CAPTURABLE", {"meta"})
+    for module, name, devices in (
+        ("torch.optim.adam", "_get_capturable_supported_devices", ["meta"]),
+        ("torch.optim.optimizer", "_get_fused_kernels_supported_devices", ["cpu", "meta"]),
+    ):
+        monkeypatch.setattr(sys.modules[module], name, lambda devices=devices, **_: devices)
 
 
 @cache
@@ -134,6 +153,8 @@ class Device(TorchDispatchMode):
             if self._strict and (args[0] is there[0] or args[1].dim()):
                 raise RuntimeError(f"{func}: the host waits for a copy of {there[0].shape}")
             return
+        if any(t.is_meta for t in there):
+            raise RuntimeError(f"{func}: a tensor that torch has brought to the device by itself")
         mixed = [t for t in there if t.dim()]
         if mixed:
             raise RuntimeError(f"{func}: tensors on two devices, {mixed[0].shape} on the CPU")

@@ -13,9 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from elsewhere import Device
+from elsewhere import Device, lend
 from hypergradient import SGDHD, AdamHD, AdamWHD, Hypergradient, Untuned
-from hypergradient.engine import torch_kernels
 from hypergradient.optimizers import adam
 
 Make = Callable[[Any], torch.optim.Optimizer]
@@ -74,11 +73,7 @@ def steps(optimizer: torch.optim.Optimizer, model: nn.Module, data: Any) -> Iter
 
 @pytest.fixture
 def lent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch have kernels for the device, as it has for real ones."""
-    monkeypatch.setattr(torch_kernels, "FUSED_DEVICES", {"meta"})
-    monkeypatch.setattr(adam, "CAPTURABLE", {"meta"})
-    own = sys.modules["torch.optim.adam"]
-    monkeypatch.setattr(own, "_get_capturable_supported_devices", lambda **_: ["meta"])
+    lend(monkeypatch)
 
 
 def data_of() -> tuple[Tensor, Tensor]:
