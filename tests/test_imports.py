@@ -26,7 +26,7 @@ LAYERS = (
     {"report"},
     {"landscape"},
     {"status"},
-    {"live"},
+    {"live", "log"},
     {"commands", "completion"},
     {"comparison"},
     {"cli"},

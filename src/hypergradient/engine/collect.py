@@ -29,6 +29,10 @@ NOTHING: list[Tensor] = []
 class Collector:
     """Collects the parameters of one step, group by group.
 
+    Attributes:
+        optimizer: whose step it is.
+        stand_ins: parameters, and what moves in their place.
+
     Args:
         optimizer: whose step it is.
         products: where the sums go that rates need, by what shares a rate.
@@ -43,10 +47,10 @@ class Collector:
         ranks: "Ranks | None" = None,
         on_device: "DeviceStep | None" = None,
     ) -> None:
-        self._optimizer, self._products = optimizer, products
+        self.optimizer, self._products = optimizer, products
         self._ranks, self._on_device = ranks, on_device
         self._trace = optimizer.has_trace
-        self._stand_ins: list[tuple[Tensor, Tensor]] = []
+        self.stand_ins: list[tuple[Tensor, Tensor]] = []
         self._norms = any(rule_of(group).needs_norms for group in optimizer.param_groups)
 
     def batches(self, group: Group, numbers: AverageNumbers | None = None) -> Batches:
@@ -56,7 +60,7 @@ class Collector:
             group: the group.
             numbers: what the iterate has prepared for its step.
         """
-        optimizer, ranks, on_device = self._optimizer, self._ranks, self._on_device
+        optimizer, ranks, on_device = self.optimizer, self._ranks, self._on_device
         names, granularity = optimizer.memory_names(group), group["granularity"]
         base, alpha = optimizer.base_of(group), alpha_of(group)
         kernels = base if isinstance(base, KernelBase) else None
@@ -72,9 +76,9 @@ class Collector:
             if grad is None:
                 continue
             sparse = grad.is_sparse
-            if sparse or fused:
+            if sparse or fused or grad.is_neg():  # torch's fused kernels refuse such a view
                 _refuse(base, group, p, grad)
-                grad = dense_gradient(p)
+                grad = dense_gradient(p).resolve_neg()
             state = states[p]
             if not state:
                 state.update(optimizer.initial_state(group, p))
@@ -87,7 +91,7 @@ class Collector:
             theta = p
             if trace and p.dtype in STAND_INS:
                 theta, grad = theta_of(p, state), wide(grad)
-                self._stand_ins.append((p, theta))
+                self.stand_ins.append((p, theta))
             remembered = [state[name] for name in rule_memory] if rule_memory else NOTHING
             each = ParamStep(theta, grad, alpha, memory, remembered, state)
             if on_device is not None and on_device.take(
@@ -98,31 +102,31 @@ class Collector:
             alone = own_products or sparse or isinstance(key, Tensor)
             if alone or key_of_batch is None or key != key_of_batch:
                 steps: list[ParamStep] = []
-                batches.append((self._update_rule(group, p, key, numbers), steps))
+                batches.append((self.update_rule(group, p, key, numbers), steps))
                 key_of_batch = None if alone else key
             steps.append(each)
         return batches
 
     def write_back(self) -> None:
         """Let parameters have the value of what has moved in their place; called after the step."""
-        for p, theta in self._stand_ins:
+        for p, theta in self.stand_ins:
             if not p.is_complex():  # of those the same memory has moved
                 write(p, theta)
 
     def _missing(self, base: Base, name: str, p: Tensor) -> Tensor:
         """Return zeros for a state that is not there, as an option has changed in mid-training."""
-        state = self._optimizer.state[p]
+        state = self.optimizer.state[p]
         if name not in KEPT and isinstance(base, KernelBase):
             return base.missing_state(state, name, p)
         state[name] = torch.zeros_like(p)
         zeros: Tensor = state[name]
         return zeros
 
-    def _update_rule(
+    def update_rule(
         self, group: Group, p: Tensor, key: Number, numbers: AverageNumbers | None
     ) -> UpdateRule:
         """Say how a parameter moves, and others that share its products and its `key`."""
-        base = self._optimizer.base_of(group)
+        base = self.optimizer.base_of(group)
         shared, own = self._key_of(group, p), None
         if shared is not None:
             own = self._products.get(shared)
@@ -152,7 +156,7 @@ class Collector:
     def _rate_of_products(self, group: Group, p: Tensor) -> Number:
         """Return alpha, which turns a derivative by alpha into one by log alpha."""
         by_tensor = group["granularity"] == "tensor"
-        alpha = self._optimizer.rate(group, p) if by_tensor else alpha_of(group)
+        alpha = self.optimizer.rate(group, p) if by_tensor else alpha_of(group)
         return alpha if alpha.dim() else as_float(alpha)
 
     def _may_advance(self, group: Group, p: Tensor) -> bool:

@@ -38,6 +38,8 @@ def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
     group, products, coefficients = rule.group, rule.products, rule.direction_coefficients
     recorded, count = in_graph(), len(each.memory)
     tensors = (each.p, each.grad, each.alpha, *each.memory, *each.rule_memory)
+    by_element = products is None and rule_of(group).form == "normalised"
+    uu = _squares_of_direction(rule, each) if by_element else None
     for theta, grad, alpha, *others in chunks(*tensors):
         memory, rule_memory = others[:count], others[count:]
         g = descent_gradient(group, grad, theta)
@@ -46,7 +48,7 @@ def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
         else:
             u = rule.direction(theta, alpha, *memory)
         if products is None:
-            _move_elements(group, alpha, g, u, rule_memory)
+            _move_elements(group, alpha, g, u, rule_memory, uu)
         else:
             pairs = ((g, u), (g, g), (u, u)) if products.norms else ((g, u),)
             by_member = alpha.dim() > 0
@@ -56,6 +58,16 @@ def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
             products.add(share, *rule.scaled(numbers))
         if coefficients is not None:
             _keep_direction(coefficients, g, *memory)
+
+
+def _squares_of_direction(rule: UpdateRule, each: ParamStep) -> Tensor:
+    """Return <u_{t-1}, u_{t-1}> of a parameter whose elements have rates of their own."""
+    terms = []
+    for chunk in chunks(each.p, each.alpha, *each.memory):
+        kept = rule.group["differentiable"]  # a graph holds what must not be written to later
+        u = rule.direction(*(t.clone() if kept else t for t in chunk))
+        terms.append(inner(u, u).to(each.alpha.real.dtype))
+    return torch.stack(terms).sum()
 
 
 def _keep_direction(coefficients: tuple[float, float], g: Tensor, u: Tensor, *rest: Tensor) -> None:
@@ -155,15 +167,23 @@ def _moved(group: Group, numbers: list[Tensor], *, traced: bool) -> list[Tensor]
 
 
 def _move_elements(
-    group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tensor, memory: list[Tensor]
+    group: Group,
+    alpha: Tensor,
+    narrow_g: Tensor,
+    narrow_u: Tensor,
+    memory: list[Tensor],
+    uu: Tensor | None,
 ) -> None:
-    """Move a rate for each element: there <g_t, u_{t-1}> is a product of two numbers."""
+    """Move a rate for each element: there <g_t, u_{t-1}> is a product of two numbers.
+
+    With the form "normalised" it is divided by `uu`, which is |u_{t-1}|^2 of the whole parameter.
+    """
     g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
     rule = rule_of(group)
     if rule.form == "cosine":
         h = cosine_of_elements(g, u)
-    elif rule.form == "normalised":
-        h = torch.where(u == 0, 0.0 * g, g / torch.where(u == 0, 1.0, u))
+    elif uu is not None:
+        h = torch.where(uu == 0, 0.0 * g * u, g * u / torch.where(uu == 0, 1.0, uu))
     else:
         h = g * u
     if rule.form == "logarithmic":

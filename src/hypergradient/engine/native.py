@@ -7,6 +7,7 @@ after that. With the iterate `Average` the rate moves last, and one pass does bo
 
 import math
 from array import array
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,14 @@ ACCUMULATE, DESCEND, AVERAGE = range(3)  # its passes
 PLAIN = frozenset({Tensor, torch.nn.Parameter})  # subclasses may hold their numbers elsewhere
 
 
+class Accepted(NamedTuple):
+    """A batch that the C function takes: how it moves, how many elements it has, and a rate."""
+
+    rule: UpdateRule
+    size: int
+    alpha: Tensor
+
+
 class NativeStep:
     """What the C function does in one step.
 
@@ -35,55 +44,78 @@ class NativeStep:
         others: the parameters that it does not take. They go the eager way.
         remaining: the parameters whose theta it does not move: `others`, and those whose states
             only torch's kernels can advance.
+        accepted: the batches that it takes: how they move, their elements, and a rate.
+        rows: the structs of native.c, one for each parameter.
+        tensors: for each row the gradient, the parameter, and the others of its struct.
+        arguments: one struct for each accepted batch.
+        moving: the parameters whose theta it moves.
+        counts: the step counts of these.
     """
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches  # C reads their tensors, some of which nobody else holds
         self.others: Batches = []
         self.remaining: Batches = []
-        self._accepted: list[tuple[UpdateRule, int, Tensor]] = []  # elements, and a rate
-        self._rows: list[int] = []  # the structs of native.c, one after the other
-        self._arguments: list[float] = []  # one struct for each accepted batch
-        self._moving: list[Tensor] = []  # those whose theta C moves
-        self._counts: list[Tensor] = []  # the step counts of these
+        self.accepted: list[Accepted] = []
+        self.rows = array("q")
+        self.tensors: list[tuple[Tensor, ...]] = []
+        self.arguments: list[float] = []
+        self.moving: list[Tensor] = []
+        self.counts: list[Tensor] = []
         if not usable():
             self.others = self.remaining = batches
             return
         for rule, steps in batches:
             self._accept(rule, steps)
 
+    @staticmethod
+    def struct(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
+        """Return the struct of a batch, or None if C cannot move it.
+
+        Args:
+            rule: how its parameters move.
+            alpha: their one rate, or the rates of the first one's elements.
+        """
+        return _kernel_args(rule, alpha)
+
+    @staticmethod
+    def moves(_struct: tuple[float, ...]) -> bool:
+        """Return whether C moves theta, by the struct of a batch."""
+        return bool(_struct[-2])
+
     def accumulate(self) -> None:
         """Add up inner products, move element-wise rates, and keep each u_t that is kept.
 
         Where `descend` is to move theta, the states advance.
         """
-        if self._accepted:
+        if self.accepted:
             self._call = self._make(ACCUMULATE)
         if self.others:
             accumulate(self.others)
 
     def descend(self) -> None:
         """Move theta, by rates that have moved since `accumulate`."""
-        if not self._moving:
+        if not self.moving:
             return
-        for i, (rule, _, alpha) in enumerate(self._accepted, 1):
+        for i, (rule, _, alpha) in enumerate(self.accepted, 1):
             if rule.products is not None:
                 self._call.arguments[KERNEL_ARGS * i - 1] = alpha.item()
         self._call.make(DESCEND)
-        torch.autograd.graph.increment_version(self._moving)  # a backward pass may hold them
+        torch.autograd.graph.increment_version(self.moving)  # a backward pass may hold them
 
     def _accept(self, rule: UpdateRule, steps: list[ParamStep]) -> None:
         """Accept what is for the C function of parameters that move alike."""
-        arguments = _kernel_args(rule, steps[0])
-        if arguments is None:
+        first = steps[0]
+        struct = self.struct(rule, first.alpha) if first.memory and first.p.is_cpu else None
+        if struct is None:
             self.others.append((rule, steps))
             self.remaining.append((rule, steps))
             return
         shaped: list[tuple[Tensor, ...]] = [(s.grad, s.p, *s.memory[:2]) for s in steps]
         if rule.products is None:  # a rate for each element; where there is no b, C reads none
             shaped = [(*own[:3], own[-1], s.alpha) for own, s in zip(shaped, steps, strict=True)]
-        moves = bool(arguments[-2])
-        others = self._take(rule, steps, arguments, shaped, moves=moves)
+        moves = self.moves(struct)
+        others = self._take(rule, steps, struct, shaped, moves=moves)
         if others or not moves:
             self.remaining.append((rule, others if moves else steps))
 
@@ -91,7 +123,7 @@ class NativeStep:
         self,
         rule: UpdateRule,
         steps: list[ParamStep],
-        arguments: tuple[float, ...],
+        struct: tuple[float, ...],
         shaped: list[tuple[Tensor, ...]],
         *,
         moves: bool,
@@ -101,14 +133,14 @@ class NativeStep:
         Args:
             rule: how its parameters move.
             steps: its parameters.
-            arguments: the struct of the batch.
+            struct: that of the batch.
             shaped: for each parameter the gradient, itself, and the other tensors of its struct.
             moves: whether C moves theta.
 
         Returns:
             The parameters that C does not take.
         """
-        index, count, others = len(self._accepted), 0, []
+        index, count, others = len(self.accepted), 0, []
         absent = (0,) * (ROW - 2 - len(shaped[0]))
         for each, tensors in zip(steps, shaped, strict=True):
             pointers = _pointers(tensors)
@@ -117,51 +149,62 @@ class NativeStep:
                 continue
             size = each.p.numel()
             count += size
-            self._rows += (size, index, *pointers, *absent)
+            self.rows.extend((size, index, *pointers, *absent))
+            self.tensors.append(tensors)
             if moves:
-                self._moving.append(each.p)
+                self.moving.append(each.p)
                 if "step" in each.state:
-                    self._counts.append(each.state["step"])
+                    self.counts.append(each.state["step"])
         if len(others) < len(steps):
-            self._arguments += arguments
-            self._accepted.append((rule, count, steps[0].alpha))
+            self.arguments += struct
+            self.accepted.append(Accepted(rule, count, steps[0].alpha))
         if others:
             self.others.append((rule, others))
         return others
 
     def _make(self, which: int) -> "Call":
         """Make a pass that gives sums, and add them to the products."""
-        call = Call(self._rows, self._arguments, len(self._accepted))
+        call = Call(self.rows, self.arguments, len(self.accepted))
         sums = call.make(which)
-        for i, (rule, count, _) in enumerate(self._accepted):
+        for i, (rule, count, _) in enumerate(self.accepted):
             if (products := rule.products) is not None:
                 own = sums[3 * i : 3 * i + (3 if products.norms else 1)]
                 products.add(count, *rule.scaled(own))
-        if self._counts:
-            torch._foreach_add_(self._counts, ONE, alpha=1)  # a number is slower (torch 2.13)
+        if self.counts:
+            torch._foreach_add_(self.counts, ONE, alpha=1)  # a number is slower (torch 2.13)
         return call
 
 
 class NativeAverageStep(NativeStep):
     """The same for the iterate `Average`: `accumulate` makes the whole step."""
 
+    @staticmethod
+    def struct(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
+        """Return the struct of a batch, or None if C cannot move it."""
+        return _average_args(rule, alpha)
+
+    @staticmethod
+    def moves(_struct: tuple[float, ...]) -> bool:
+        """Return that C moves theta."""
+        return True
+
     def accumulate(self) -> None:
         """Add up inner products, and move theta and all states."""
-        if self._accepted:
+        if self.accepted:
             self._make(AVERAGE)
-            torch.autograd.graph.increment_version(self._moving)
+            torch.autograd.graph.increment_version(self.moving)
 
     def descend(self) -> None:
         """Do nothing: `accumulate` has moved theta."""
 
     def _accept(self, rule: UpdateRule, steps: list[ParamStep]) -> None:
-        arguments, others = _average_args(rule, steps[0]), steps
-        if arguments is not None:
+        struct, others = self.struct(rule, steps[0].alpha), steps
+        if struct is not None:
             shaped: list[tuple[Tensor, ...]] = [
                 (s.grad, s.p, s.memory[0], s.state.get("exp_avg_sq", s.p), s.state["z"])
                 for s in steps
             ]
-            others = self._take(rule, steps, arguments, shaped, moves=True)
+            others = self._take(rule, steps, struct, shaped, moves=True)
         else:
             self.others.append((rule, steps))
         if others:
@@ -176,8 +219,8 @@ def usable() -> bool:
 class Call:
     """The arrays of a step that the C function works on."""
 
-    def __init__(self, rows: list[int], arguments: list[float], count: int) -> None:
-        self.rows, self.arguments = array("q", rows), array("d", arguments)
+    def __init__(self, rows: "array[int]", arguments: list[float], count: int) -> None:
+        self.rows, self.arguments = rows, array("d", arguments)
         self.sums = array("d", bytes(24 * count))  # three for each batch
         at = [numbers.buffer_info()[0] for numbers in (self.rows, self.arguments, self.sums)]
         self._call = len(rows) // ROW, *at, torch.get_num_threads(), native_library.threads()
@@ -214,19 +257,18 @@ def _pointers(tensors: tuple[Tensor, ...]) -> list[int] | None:
     return pointers if contiguous or same_layout(tensors) else None
 
 
-def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None:
+def _kernel_args(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
     """Return the struct `KernelArgs` of native.c for this batch, or None if C cannot move it.
 
     The rate in it is that of the first parameter, as a batch has one rate or element-wise ones.
     """
     group, direction, products = rule.group, rule.direction, rule.products
-    alpha, decay = first.alpha, group["weight_decay"]
+    decay = group["weight_decay"]
     if (
         not (direction is stored_direction or type(direction) is AdamDirection)
         or (rule_of(group).update is not additive if products is None else alpha.dim())
         or isinstance(decay, Tensor)
-        or not (alpha.is_cpu and first.p.is_cpu)
-        or not first.memory
+        or not alpha.is_cpu
     ):
         return None
     now = 0.0 if products is None else alpha.item()  # element-wise rates have no one number
@@ -254,12 +296,12 @@ def _kernel_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None
     )
 
 
-def _average_args(rule: UpdateRule, first: ParamStep) -> tuple[float, ...] | None:
+def _average_args(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
     """Return the struct `AverageArgs` of native.c for this batch, or None if C cannot move it.
 
     C knows bases that take g_t, or g_t over the root of a mean of its squares.
     """
-    group, update, alpha = rule.group, rule.state_update, first.alpha
+    group, update = rule.group, rule.state_update
     if (
         update is None
         or rule.numbers is None

@@ -27,6 +27,7 @@ from hypergradient.engine.inner_products import InnerProducts, Products, shared_
 from hypergradient.engine.iterates import LastIterate
 from hypergradient.engine.learning_rate import alpha_of
 from hypergradient.engine.native import NativeAverageStep, NativeStep
+from hypergradient.engine.native_repeat import NativeRepeat
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.ranks import Ranks, ranks_of
@@ -41,6 +42,8 @@ Lane = NativeStep | DeviceStep
 
 class HypergradientOptimizer(StatefulOptimizer):
     """The step that all optimizers here have in common."""
+
+    _repeat: NativeRepeat | None = None  # the last step, if C made all of it
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -70,7 +73,7 @@ class HypergradientOptimizer(StatefulOptimizer):
             if on_device is not None and on_device.repeat():
                 return loss  # nothing but gradients has changed since the last step
             collector = Collector(self, products, ranks, on_device)
-            native = self._native_step(self._batches(collector, ranks))
+            native = self._collect(collector, ranks, on_device)
             lanes: list[Lane] = [native] if on_device is None else [native, on_device]
             for lane in lanes:
                 lane.accumulate()  # h_t = <g_t, trace_{t-1}>
@@ -90,16 +93,28 @@ class HypergradientOptimizer(StatefulOptimizer):
         self._after_step()
         return loss
 
-    def _batches(self, collector: Collector, ranks: Ranks | None) -> Batches:
-        """Collect the parameters that have a gradient, and the sums that their rates need."""
-        batches: Batches = []
-        begins = self._begin(ranks)
-        for group in self.param_groups:
+    def _collect(
+        self, collector: Collector, ranks: Ranks | None, on_device: DeviceStep | None
+    ) -> NativeStep:
+        """Collect the parameters that have a gradient, and let the C pass take what it can."""
+        groups, last, self._repeat = self.param_groups, self._repeat, None
+        repeats = ranks is None and on_device is None
+        for group in groups:
             if group["differentiable"]:
                 self._renew(group)
-            numbers = self.iterate.begin(group) if begins else None
-            batches += collector.batches(group, numbers)
-        return batches
+        numbers = [self.iterate.begin(group) for group in groups] if self._begin(ranks) else None
+        of_groups = numbers or [None] * len(groups)
+        again = last.again(collector, of_groups) if last is not None and repeats else None
+        if again is not None:
+            self._repeat = last
+            return again
+        batches: Batches = []
+        for group, of_group in zip(groups, of_groups, strict=True):
+            batches += collector.batches(group, of_group)
+        native = NativeAverageStep(batches) if self.has_trace else NativeStep(batches)
+        if repeats and not collector.stand_ins:
+            self._repeat = NativeRepeat.of(self, batches, native)
+        return native
 
     def _begin(self, ranks: Ranks | None) -> bool:
         """Say whether the iterate begins a step: it keeps numbers, and there is a gradient."""
@@ -111,10 +126,6 @@ class HypergradientOptimizer(StatefulOptimizer):
         group["lr"] = group["lr"].clone()
         for p in with_gradient(group):
             self.state[p] = {name: value.clone() for name, value in self.state[p].items()}
-
-    def _native_step(self, batches: Batches) -> NativeStep:
-        """Let the C pass take what it can of a step."""
-        return NativeAverageStep(batches) if self.has_trace else NativeStep(batches)
 
     def _after_step(self) -> None:
         """Keep the options of u_t that a scheduler may change before the next step."""

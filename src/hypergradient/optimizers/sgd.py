@@ -122,9 +122,12 @@ class SGD(KernelBase):
         mu = group["momentum"]
         if name == "momentum" and mu != 0:
             states = ("momentum_buffer", "previous_buffer")
+            by_rate = not group["classical"]  # whose buffer is the velocity, with the rate inside
             if group["nesterov"]:  # u_t = g_t + mu b_t
-                return Derivative(states, lambda _theta, _alpha, b, before: b + mu * before)
-            return Derivative(states[1:], lambda _theta, _alpha, before: before)
+                return Derivative(
+                    states, lambda _theta, _alpha, b, before: b + mu * before, by_rate
+                )
+            return Derivative(states[1:], lambda _theta, _alpha, before: before, by_rate)
         if name == "weight_decay" and mu == 0 and self._keeps_direction(group):
             return Derivative(("direction",), last_theta(stored_direction))
         return None

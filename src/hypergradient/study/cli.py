@@ -15,6 +15,7 @@ from hypergradient.study.commands import (
     check_needs,
     check_own,
     check_writable,
+    complain,
     declared_and_store,
     default_workers,
     known_and_store,
@@ -30,6 +31,7 @@ from hypergradient.study.commands import (
 from hypergradient.study.errors import StudyError
 from hypergradient.study.extras import install
 from hypergradient.study.files import DISK_ERRORS, cannot_write
+from hypergradient.study.log.services import check_installed
 
 if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
@@ -44,7 +46,7 @@ try:
     import typer
 
     from hypergradient.study import completion
-    from hypergradient.study.comparison.command import compare_command
+    from hypergradient.study.comparison.command import Log, compare_command
 except ModuleNotFoundError as error:
     stop_for_extra(error)
 
@@ -190,10 +192,12 @@ def run(
     workers: Workers = None,
     cluster: Cluster = None,
     live: Live = False,
+    log: Log = None,
 ) -> None:
     """Run a study and write its tables and report; finished runs are kept, not repeated."""
     from hypergradient.study.declare.load import find_study
     from hypergradient.study.declare.remembered import remember
+    from hypergradient.study.log.logger import logging
     from hypergradient.study.status import failures, heading
 
     declared, store = known_and_store(study, scale, out, device)
@@ -204,6 +208,7 @@ def run(
         check_own(store.folder)
         missing = store.missing(runs)
         check_needs(missing, data_dir)
+        check_installed(log)
         published_numbers(study, declared)  # or training would end with an error, hours from now
     remember(declared, find_study(study), store.folder)
     workers = workers or default_workers(declared.device)
@@ -211,9 +216,10 @@ def run(
     say(f"{heading(declared)}: {len(runs)} runs, {done} of them done, in {store.folder}")
     began = time.monotonic()
     try:
-        if missing:
-            with live_page(declared, store, wanted=live):
-                train(runs, store, workers, data_dir, cluster)
+        with logging(runs, store, log, say, complain) as look:
+            if missing:
+                with live_page(declared, store, wanted=live):
+                    train(runs, store, workers, data_dir, cluster, look)
     except KeyboardInterrupt:
         left = len(store.missing(runs))
         stop(f"interrupted with {left} runs to do: the same command resumes", INTERRUPTED)

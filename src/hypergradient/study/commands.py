@@ -15,13 +15,14 @@ from hypergradient import __version__
 from hypergradient.study.errors import StudyError, as_one_line, one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import polars as pl
 
     from hypergradient.study.declare.fields import DeviceName
     from hypergradient.study.declare.run import Run
     from hypergradient.study.declare.study import Study
+    from hypergradient.study.run.execute import Progress
     from hypergradient.study.run.store import Store
 
 
@@ -161,14 +162,24 @@ def check_needs(missing: list[Run], data_dir: Path | None) -> None:
 
 
 def train(
-    runs: list[Run], store: Store, workers: int, data_dir: Path | None, cluster: str | None
+    runs: list[Run],
+    store: Store,
+    workers: int,
+    data_dir: Path | None,
+    cluster: str | None,
+    look: Callable[[], None],
 ) -> None:
-    """Train the runs that are missing, and show how far they are."""
+    """Train the runs that are missing, show how far they are, and call ``look`` now and then."""
     from hypergradient.study.run.execute import execute
     from hypergradient.study.run.progress import progress
 
     with progress() as show:
-        execute(runs, store, workers=workers, data_dir=data_dir, cluster=cluster, report=show)
+
+        def report(now: Progress) -> None:
+            show(now)
+            look()
+
+        execute(runs, store, workers=workers, data_dir=data_dir, cluster=cluster, report=report)
 
 
 def default_workers(device: str) -> int:

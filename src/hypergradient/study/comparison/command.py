@@ -11,6 +11,7 @@ import typer
 from hypergradient.study import completion
 from hypergradient.study.commands import say, stop
 from hypergradient.study.errors import StudyError
+from hypergradient.study.log.services import ServiceName
 
 INTERRUPTED = 130
 
@@ -20,6 +21,14 @@ File = Annotated[
         help="A Python file that has your model and data (see examples/compare_own_task.py), or "
         "the name of a built-in task.",
         autocompletion=completion.tasks,
+    ),
+]
+
+Log = Annotated[
+    ServiceName | None,
+    typer.Option(
+        help="Log each run there when it has ended: W&B offline, Trackio on this machine.",
+        show_default=False,
     ),
 ]
 
@@ -79,6 +88,7 @@ def compare_command(
         bool,
         typer.Option("--live", help="Show the curves as they come, on a page of this machine."),
     ] = False,
+    log: Log = None,
 ) -> None:
     """Compare Untuned, AdamWHD and others with a tuned AdamW, on your own model and data."""
     say("loading torch and the task")
@@ -100,6 +110,7 @@ def compare_command(
             say=say,
             live=live,
             device=device,
+            log=log,
         )
     except KeyboardInterrupt:
         stop("interrupted: the same command resumes", INTERRUPTED)

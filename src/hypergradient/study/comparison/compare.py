@@ -31,6 +31,7 @@ from hypergradient.study.comparison.rehearsal import rehearse
 from hypergradient.study.comparison.rounds import FILE, train_all
 from hypergradient.study.errors import StudyError
 from hypergradient.study.figures.compare import draw_compare
+from hypergradient.study.log.services import service_named
 from hypergradient.study.results.collect import collect
 from hypergradient.study.results.compare import contest, sentences
 from hypergradient.study.results.statistics import Statistics
@@ -102,6 +103,7 @@ def compare(
     title: str | None = None,
     live: bool = False,
     device: str = "cpu",
+    log: str | None = None,
 ) -> Comparison:
     """Train a tuned AdamW, ``Untuned``, ``AdamWHD`` and others on one task, and compare them.
 
@@ -131,6 +133,7 @@ def compare(
         title: The heading of the page.
         device: Where to train: "cpu", "cuda", "mps", or "auto" for the accelerator if there is one.
         live: Whether to show the curves as they come, on a page of this machine.
+        log: "tensorboard", "wandb" or "trackio", to log each run there when it has ended.
 
     Returns:
         The verdict, the runs, the page and a figure.
@@ -142,6 +145,7 @@ def compare(
     given["metrics"] = metrics
     if (file is None) == all(value is None for value in given.values()):
         raise StudyError("compare takes a file, or model=... and data=...: give one of the two")
+    service = service_named(log)
     with named_task(file, given) as (name, names):
         task = find(name)
         folder = folder_of(name, out)
@@ -163,7 +167,7 @@ def compare(
             device=place,
         )
         rehearse(task, name, question.batch_size, place)
-        study = train_all(question, folder, say, live=live)
+        study = train_all(question, folder, say, live=live, log=service)
         runs = write_results(str(folder / FILE), study, Store(folder))
         verdict = "\n".join(sentences(contest(runs)))
         _, curves = collect(study, Store(folder))

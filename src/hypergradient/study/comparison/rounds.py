@@ -7,12 +7,13 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hypergradient.study.commands import check_needs, live_page
+from hypergradient.study.commands import check_needs, complain, live_page
 from hypergradient.study.comparison.budget import fit, seconds_of
 from hypergradient.study.comparison.declaration import RIVAL, to_toml
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.remembered import remember
 from hypergradient.study.files import write_text
+from hypergradient.study.log.logger import logging
 from hypergradient.study.results.collect import COSTS, collect
 from hypergradient.study.results.compare import contest
 from hypergradient.study.run.claim import read_json, to_json
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hypergradient.study.comparison.question import Question
     from hypergradient.study.declare.run import Run
     from hypergradient.study.declare.study import Study
+    from hypergradient.study.log.services import ServiceName
     from hypergradient.study.run.execute import Progress
 
 MOST_RATES = 9
@@ -41,7 +43,12 @@ FILE = "compare.toml"
 
 
 def train_all(
-    question: Question, folder: Path, say: Callable[[str], None], *, live: bool = False
+    question: Question,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    live: bool = False,
+    log: ServiceName | None = None,
 ) -> Study:
     """Train all that is asked for and not done, and return the study.
 
@@ -50,6 +57,7 @@ def train_all(
         folder: The results folder.
         say: Called with lines that say what is done.
         live: Whether to show the curves on a page while runs are trained.
+        log: Where to log the runs.
     """
     path, port = folder / FILE, 0
     if not question.is_asked_in(path):
@@ -58,7 +66,7 @@ def train_all(
     while True:
         study = load_study(path)
         with live_page(study, Store(folder), port, wanted=live) as port:  # the same each round
-            train(study, path, folder, question.workers, say)
+            train(study, path, folder, question.workers, say, log)
         rows = contest(collect(study, Store(folder))[0])
         more = rates_beyond(rows) if question.budget is None else []
         more = [rate for rate in more if rate not in rates_of(study)]  # some may have failed
@@ -135,7 +143,14 @@ def planned(question: Question, folder: Path, say: Callable[[str], None]) -> Siz
     return size
 
 
-def train(study: Study, path: Path, folder: Path, workers: int, say: Callable[[str], None]) -> None:
+def train(
+    study: Study,
+    path: Path,
+    folder: Path,
+    workers: int,
+    say: Callable[[str], None],
+    log: ServiceName | None,
+) -> None:
     """Train the runs that are missing."""
     store, runs = Store(folder), study.runs()
     missing = store.missing(runs)
@@ -144,11 +159,16 @@ def train(study: Study, path: Path, folder: Path, workers: int, say: Callable[[s
         remember(study, path, folder)
     done = len(runs) - len(missing)
     say(f"{len(runs)} runs, {done} of them done, in {folder}")
-    with progress() as show:
+    with logging(runs, store, log, say, complain) as look, progress() as show:
+
+        def report(now: Progress) -> None:
+            show(now)
+            look()
+
         if any(task in IN_PROCESS for task in study.tasks):
-            train_here(runs, store, show)
+            train_here(runs, store, report)
         else:
-            execute(runs, store, workers=workers, report=show)
+            execute(runs, store, workers=workers, report=report)
 
 
 def train_here(runs: Sequence[Run], store: Store, report: Callable[[Progress], None]) -> None:
