@@ -86,5 +86,5 @@ def test_a_study_says_so(study_file):
     assert {(run.autocast, run.channels_last) for run in runs} == {("bfloat16", True)}
     assert not {run.id for run in runs} & {run.id for run in plain}
     path.write_text('autocast = "float16"\n' + text)
-    with pytest.raises(StudyError, match="autocast: Input should be .bfloat16."):
+    with pytest.raises(StudyError, match="autocast: Input should be"):
         load_study(path)
