@@ -20,10 +20,11 @@ from hypergradient.study.figures.schedules import COLOURS, LABELS, label_of
 from hypergradient.study.figures.style import rate_colours, rate_labels
 from hypergradient.study.figures.untuned import TITLES
 from hypergradient.study.files import write_text
-from hypergradient.study.html import PAGE_STYLE, asset, command, environment, plotly
+from hypergradient.study.html import PAGE_STYLE, UNPACK, asset, command, environment, packed, plotly
 from hypergradient.study.report.gallery import CURVES, OF_ALL_TASKS
 from hypergradient.study.report.headline import headline
 from hypergradient.study.report.parts import Parts
+from hypergradient.study.report.run_curves import run_curves
 from hypergradient.study.report.runs_table import failed_runs, runs_table
 from hypergradient.study.results.compare import seconds_text
 from hypergradient.study.results.convergence import measured
@@ -42,7 +43,15 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_SCRIPTS = ("base", "curves", "heatmap", "schedules", "compare", "page")  # in the order to run them
+_SCRIPTS = (
+    "base",
+    "curves",
+    "heatmap",
+    "schedules",
+    "compare",
+    "page",
+    "runs",
+)  # in the order to run them
 
 
 def write_report(
@@ -104,6 +113,10 @@ def write_report(
         page = (
             shared and {key: value for name in names for key, value in drawn[name].items()} | shared
         )
+    no_curves: dict[str, Any] = {"runs": [], "thinned": None}
+    own_curves = parts.attempt(
+        "The curves of single runs", lambda: run_curves(runs, epochs), no_curves
+    )
     html = templates.get_template("report.html").render(
         context,
         study=study,
@@ -115,6 +128,8 @@ def write_report(
         contents=contents(sections, runs),
         table=parts.attempt("The table of runs", lambda: runs_table(runs), {"rows": []}),
         failed=failed_runs(runs),
+        thinned=own_curves["thinned"],
+        run_curves=packed(json.dumps(own_curves["runs"], separators=(",", ":")).encode()),
         several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
         surroundings=_surroundings(runs),
         command=command(),
@@ -228,4 +243,5 @@ def _picture(path: Path) -> str:
 def _script() -> Markup:
     """Return the page's scripts as one, in a scope of its own."""
     parts = [asset(_TEMPLATES / "scripts" / f"{name}.js") for name in _SCRIPTS]
-    return Markup("\n").join([Markup('(() => {\n"use strict";'), *parts, Markup("})();")])
+    start = Markup('(async () => {\n"use strict";'), asset(UNPACK), Markup("await loadPlotly();")
+    return Markup("\n").join([*start, *parts, Markup("})();")])

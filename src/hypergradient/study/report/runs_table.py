@@ -28,8 +28,9 @@ def runs_table(runs: pl.DataFrame) -> dict[str, Any]:
     """Return the headings and rows of the table of runs.
 
     Returns:
-        ``columns``; ``rows``, each with its ``cells`` and its ``kind`` ("adaptive", "constant"
-        or "failed"); and ``left``, how many runs are not in it.
+        ``columns``; ``names``, how many of them say which run it is; ``rows``, each with its
+        ``cells`` and its ``kind`` ("adaptive", "constant" or "failed"); and ``left``, how many runs
+        are not in it.
     """
     options = [name for name in hyperparameters(runs) if runs[name].count()]
     several = [name for name in ("task",) if runs[name].n_unique() > 1]
@@ -40,6 +41,7 @@ def runs_table(runs: pl.DataFrame) -> dict[str, Any]:
     shown = runs.head(MOST)
     return {
         "columns": [labels.get(name, symbol(name)) for name in names],
+        "names": names.index("seed") + 1,
         "rows": [
             {"cells": [row[name] for name in names], "kind": _kind(row)}
             for row in shown.iter_rows(named=True)

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from hypergradient.study.results import (
+    accuracy,
     best,
     compare,
     compare_curves,
@@ -16,6 +17,7 @@ from hypergradient.study.results import (
     curves,
     published,
     sensitivity,
+    towers,
     untuned,
     verdicts,
 )
@@ -91,6 +93,21 @@ class Statistics:
         if self.published is None:
             return pl.DataFrame()
         return published.beside_published(self.runs, self.epochs, self.published)
+
+    @cached_property
+    def accuracies_beside(self) -> pl.DataFrame:
+        """Our accuracies beside published ones, empty if there are none to compare."""
+        if self.published is None or "paper" not in self.published.columns:
+            return pl.DataFrame()
+        return accuracy.beside_published_accuracies(self.runs, self.published)
+
+    @cached_property
+    def towers(self) -> pl.DataFrame:
+        return towers.towers(self.runs)
+
+    @property
+    def tower_ranges(self) -> pl.DataFrame:
+        return towers.ranges(self.towers)
 
     @property
     def last_published(self) -> list[dict[str, Any]]:
