@@ -147,6 +147,7 @@ def as_list(value: object) -> object:
 
 
 FigureName = Literal[
+    "beside",
     "compare",
     "summary",
     "untuned",
