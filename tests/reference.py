@@ -76,6 +76,7 @@ class Scalar:
     v: float = 0.0
     v_max: float = 0.0
     product: float = 1.0  # of NAdam's momenta
+    parameter: "list[Scalar]" = field(default_factory=list, repr=False)  # all of the same tensor
 
 
 @dataclass
@@ -103,7 +104,7 @@ class Reference:
                     rate = of_members[member]
                 else:
                     rate = Rate(every[0].lr)
-                scalars.append(Scalar(theta, rate, every[member]))
+                scalars.append(Scalar(theta, rate, every[member], parameter=scalars))
             group.append(scalars)
         self.groups.append(group)
 
@@ -169,7 +170,7 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
     for each in pool:
         assert each.g is not None
         g = each.g
-        u = each.u if each.options.product == "direction" else each.last_g
+        u = last_u(each)
         product = g * u * (each.rate.value if by_log(s) else 1.0)
         h += product
         terms += abs(product)
@@ -188,7 +189,7 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
             cosine = sign(g) * sign(u)
         h = cosine
     if FORMS[o.rule] == "normalised":
-        h = over_squares(h, u_squared) if o.granularity != "element" else over_squares(g, u)
+        h = over_squares(h, u_squared if o.granularity != "element" else squares_of_tensor(s))
     if o.rule in RATIOS:
         size = abs(alpha) + o.hypergrad_lr * (terms / abs(product_sum) if product_sum else 1.0)
     elif FORMS[o.rule] != "inner product":
@@ -201,6 +202,16 @@ def adapted(s: Scalar, pool: Sequence[Scalar]) -> float:
         lower, upper = o.lr_bounds
         new = min(max(new, lower), upper)
     return new
+
+
+def last_u(s: Scalar) -> float:
+    """What g_t is multiplied with."""
+    return s.u if s.options.product == "direction" else s.last_g
+
+
+def squares_of_tensor(s: Scalar) -> float:
+    """|u_{t-1}|^2 of all numbers of a parameter, for rates of elements."""
+    return sum(last_u(each) ** 2 for each in s.parameter)
 
 
 def over_squares(h: float, of: float) -> float:

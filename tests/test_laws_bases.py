@@ -174,7 +174,8 @@ def test_the_rate_moves_by_minus_the_derivative(entry: Entry, granularity: str, 
     def rates() -> Tensor:
         return flat([rate_of(optimizer, g, p) for g, p in zip(owners, params, strict=True)])
 
-    expected = Expected(rule, keys, rates())
+    tensors = [i for i, p in enumerate(params) for _ in range(p.numel())]
+    expected = Expected(rule, keys, tensors if granularity == "element" else keys, rates())
     u, slopes = torch.zeros(len(keys)), torch.zeros(len(keys))  # u_0 = 0
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -221,8 +222,8 @@ def derivative(
 class Expected:
     """The rates that follow from derivatives, by the rules as scalars."""
 
-    def __init__(self, rule: str, keys: list[Any], start: Tensor) -> None:
-        self.rule, self.keys = rule, keys
+    def __init__(self, rule: str, keys: list[Any], norms: list[Any], start: Tensor) -> None:
+        self.rule, self.keys, self.norms = rule, keys, norms
         self.rates = [Rate(alpha) for alpha in start.tolist()]
 
     def move(self, h: Tensor, g: Tensor, u: Tensor) -> Tensor:
@@ -233,7 +234,8 @@ class Expected:
             if FORMS[self.rule] == "cosine":
                 own = over_squares(own, float(g[pool].norm() * u[pool].norm()))
             elif FORMS[self.rule] == "normalised":
-                own = over_squares(own, float(u[pool].square().sum()))
+                of = torch.tensor([k == self.norms[i] for k in self.norms])
+                own = over_squares(own, float(u[of].square().sum()))
             moved = RULES[self.rule](rate, own, beta)
             rate.value = moved if own else rate.value
         return torch.tensor([rate.value for rate in self.rates])

@@ -7,6 +7,7 @@ autograd and the formulas of the papers.
 import copy
 import math
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -49,6 +50,14 @@ def sgd(x: Tensor, g: Tensor, state: dict[str, Tensor], o: dict[str, Any], _t: f
     return u + decay * x if decoupled else u
 
 
+def classical(
+    _x: Tensor, g: Tensor, state: dict[str, Tensor], o: dict[str, Any], _t: float
+) -> Tensor:
+    """The move over the rate, which is inside the velocity."""
+    v = o["momentum"] * state["momentum_buffer"] + o["lr"] * g
+    return v / o["lr"] if not o["nesterov"] else g + o["momentum"] * v / o["lr"]
+
+
 def adam(x: Tensor, g: Tensor, state: dict[str, Tensor], o: dict[str, Any], t: float) -> Tensor:
     beta1, beta2 = o["beta1"], o["beta2"]
     decay, decoupled = o["weight_decay"], o["decoupled_weight_decay"]
@@ -71,6 +80,8 @@ CASES: dict[str, tuple[Any, dict[str, Any], tuple[str, ...], Step]] = {
     "dampening": (SGDHD, MOMENTUM | {"dampening": 0.3}, ("momentum",), sgd),
     "nesterov": (SGDHD, NESTEROV, ("momentum",), sgd),
     "nesterov-l2": (SGDHD, NESTEROV | L2, ("momentum",), sgd),
+    "classical": (SGDHD, MOMENTUM | {"classical": True}, ("momentum",), classical),
+    "classical-nesterov": (SGDHD, NESTEROV | {"classical": True}, ("momentum",), classical),
     "sgd-l2": (SGDHD, L2, ("weight_decay",), sgd),
     "sgd-decoupled": (Hypergradient, DECOUPLED, ("weight_decay",), sgd),
     "both": (Hypergradient, DECOUPLED | MOMENTUM, ("momentum", "weight_decay"), sgd),
@@ -186,6 +197,13 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "nesterov": lambda params, **o: SGDHD(
         params, 0.05, momentum=0.7, nesterov=True, **{"learn": {"momentum": KAPPA}, **o}
     ),
+    "classical": lambda params, **o: SGDHD(
+        params,
+        0.05,
+        momentum=0.7,
+        classical=True,
+        **{"learn": {"momentum": KAPPA}, "granularity": "element", **o},
+    ),
     "adam": lambda params, **o: AdamHD(params, 0.05, **{"learn": {"betas": KAPPA}, **o}),
     "adamw": lambda params, **o: AdamWHD(
         params, 0.05, **{"learn": {"betas": KAPPA, "weight_decay": (KAPPA, 1e-2)}, **o}
@@ -194,8 +212,15 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rule", ["additive", "multiplicative", "adam"])
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        *product(MAKERS, ["additive", "multiplicative", "adam"]),
+        ("momentum", "hdm"),
+        ("nesterov", "hdm"),
+        ("classical", "hdm"),
+    ],
+)
 def test_what_was_learned_is_saved_loaded_and_copied(
     name: str, rule: str, dtype: torch.dtype
 ) -> None:
@@ -232,7 +257,7 @@ def test_a_step_size_of_zero_is_the_optimizer_without(name: str) -> None:
     ends = []
     for learn in (
         {},
-        dict.fromkeys(["momentum" if "m" in name[:1] or name == "nesterov" else "betas"], 0.0),
+        dict.fromkeys(["betas" if "adam" in name else "momentum"], 0.0),
     ):
         params = [torch.tensor([0.7, -0.4, 1.1], requires_grad=True)]
         train(MAKERS[name](params, learn=learn, hypergrad_lr=1e-4), params)
@@ -283,8 +308,8 @@ def test_a_schedule_of_the_rate_composes_and_one_of_the_momentum_is_refused() ->
         (SGDHD, {"learn": {"betas": 1e-3}}, "'beta1' cannot learn with the base 'sgd'"),
         (
             SGDHD,
-            {"learn": {"momentum": 1e-3}, "momentum": 0.9, "classical": True},
-            "only the learning rate",
+            {"learn": {"weight_decay": 1e-3}, "momentum": 0.9, "classical": True},
+            "only momentum",
         ),
         (AdamHD, {"learn": {"betas": 1e-3}, "amsgrad": True}, "'beta1' cannot learn"),
         (AdamHD, {"learn": {"betas": -1.0}}, r"learn\['beta1'\]=-1.0 is not a finite number"),
@@ -293,6 +318,7 @@ def test_a_schedule_of_the_rate_composes_and_one_of_the_momentum_is_refused() ->
         (AdamWHD, {"learn": {"weight_decay": 1.0}, "weight_decay": 0.0}, "weight_decay starts at"),
         (AdamHD, {"learn": {"betas": 1e-3}, "granularity": "tensor"}, "'global' or 'group'"),
         (AdamHD, {"learn": {"betas": 1e-3}, "rule": "hdm"}, "rule='additive' or"),
+        (SGDHD, {"learn": {"momentum": 1.0}, "granularity": "tensor"} | MOMENTUM, "'group', or"),
         (AdamHD, {"learn": {"betas": 1e-3}, "differentiable": True}, "differentiable=False"),
     ],
 )

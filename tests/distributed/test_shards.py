@@ -283,6 +283,8 @@ def refused() -> None:
         AdamHD([p], differentiable=True).step()
     with pytest.raises(ValueError, match=r"granularity='member' .* whole on each rank"):
         AdamHD([p], granularity="member").step()
+    with pytest.raises(ValueError, match=r"rule='hdm' with granularity='element' .* or another"):
+        SGDHD([p], rule="hdm", granularity="element").step()
     with pytest.raises(ValueError, match=r"Partial.*shard or replicate it"):
         SGDHD([nn.Parameter(DTensor.from_local(ones, line, [Partial()]))]).step()
     with pytest.raises(ValueError, match="neither includes the other"):

@@ -149,10 +149,12 @@ class Derivative(NamedTuple):
     Attributes:
         states: the names of the state tensors that the derivative is computed from.
         function: (theta_{t-1}, alpha_{t-1}, *states) -> d u_{t-1} / d option, of aligned chunks.
+        by_rate: whether that is times the rate in theta. Else it is minus the derivative of theta.
     """
 
     states: tuple[str, ...]
     function: Direction
+    by_rate: bool = True
 
 
 class KernelBase(Base):

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from hypergradient.engine.gpu.formula_kernels import by_kernel
 from hypergradient.engine.numbers import as_float, assign, cosine_of_elements
 from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.rules import beta_of, rule_of
@@ -37,6 +38,8 @@ def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
     group, products, coefficients = rule.group, rule.products, rule.direction_coefficients
     recorded, count = in_graph(), len(each.memory)
     tensors = (each.p, each.grad, each.alpha, *each.memory, *each.rule_memory)
+    by_element = products is None and rule_of(group).form == "normalised"
+    uu = _squares_of_direction(rule, each) if by_element else None
     for theta, grad, alpha, *others in chunks(*tensors):
         memory, rule_memory = others[:count], others[count:]
         g = descent_gradient(group, grad, theta)
@@ -45,7 +48,7 @@ def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
         else:
             u = rule.direction(theta, alpha, *memory)
         if products is None:
-            _move_elements(group, alpha, g, u, rule_memory)
+            _move_elements(group, alpha, g, u, rule_memory, uu)
         else:
             pairs = ((g, u), (g, g), (u, u)) if products.norms else ((g, u),)
             by_member = alpha.dim() > 0
@@ -55,6 +58,16 @@ def _accumulate_one(rule: UpdateRule, each: ParamStep) -> None:
             products.add(share, *rule.scaled(numbers))
         if coefficients is not None:
             _keep_direction(coefficients, g, *memory)
+
+
+def _squares_of_direction(rule: UpdateRule, each: ParamStep) -> Tensor:
+    """Return <u_{t-1}, u_{t-1}> of a parameter whose elements have rates of their own."""
+    terms = []
+    for chunk in chunks(each.p, each.alpha, *each.memory):
+        kept = rule.group["differentiable"]  # a graph holds what must not be written to later
+        u = rule.direction(*(t.clone() if kept else t for t in chunk))
+        terms.append(inner(u, u).to(each.alpha.real.dtype))
+    return torch.stack(terms).sum()
 
 
 def _keep_direction(coefficients: tuple[float, float], g: Tensor, u: Tensor, *rest: Tensor) -> None:
@@ -86,50 +99,91 @@ def apply_rule(
         memory: what the rule remembers, in the order of `Rule.memory`, written to.
         traced: whether h is of a trace, for rules that use it.
     """
+    if type(h) is float and alpha.is_cpu:
+        _apply_to_float(group, alpha, h, memory, traced=traced)
+        return
     named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
-    rule, form = named.update, named.form
+    numbers = [alpha, torch.as_tensor(h, dtype=alpha.dtype, device=alpha.device), *memory]
+    if isinstance(beta, Tensor):  # one for each member
+        numbers.append(beta)
+        beta = None
+    places, moved = [alpha, *memory], partial(_moved, group, traced=traced)
+    if group["differentiable"]:
+        numbers[0] = alpha.clone()
+    elif by_kernel((named, beta, bounds and tuple(bounds), traced), moved, numbers, places):
+        return
+    for place, number in zip(places, moved(numbers), strict=True):
+        assign(place, number)
+
+
+def _apply_to_float(
+    group: Group, alpha: Tensor, h: float, memory: list[Tensor], *, traced: bool
+) -> None:
+    named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
+    rule = named.update
     if traced and named.uses_trace:
         rule = partial(rule, traced=True)
-    if type(h) is float and alpha.is_cpu:
-        before = [m.item() for m in memory]
-        result = rule(alpha.item(), h, beta, *before)
-        value, *remembered = result if memory else (result,)
-        value = float(value)
-        if math.isfinite(value) and math.isfinite(h) and h != 0:
-            if bounds is not None:
-                value = min(max(value, bounds[0]), bounds[1])
-            alpha.fill_(value)
-        if math.isfinite(h) and (form != "logarithmic" or alpha.item() != 0):
-            for m, old, new in zip(memory, before, remembered, strict=True):
-                if new != old:  # a write costs more than the rest
-                    m.fill_(new)
-        return
-    start = alpha.clone() if group["differentiable"] else alpha
-    h = torch.as_tensor(h, dtype=alpha.dtype, device=alpha.device)
+    before = [m.item() for m in memory]
+    result = rule(alpha.item(), h, beta, *before)
+    value, *remembered = result if memory else (result,)
+    value = float(value)
+    if math.isfinite(value) and math.isfinite(h) and h != 0:
+        if bounds is not None:
+            value = min(max(value, bounds[0]), bounds[1])
+        alpha.fill_(value)
+    if math.isfinite(h) and (named.form != "logarithmic" or alpha.item() != 0):
+        for m, old, new in zip(memory, before, remembered, strict=True):
+            if new != old:  # a write costs more than the rest
+                m.fill_(new)
+
+
+def _moved(group: Group, numbers: list[Tensor], *, traced: bool) -> list[Tensor]:
+    """Return alpha_t and what the rule remembers next; the slow way of `apply_rule`.
+
+    Args:
+        group: the options.
+        numbers: alpha_{t-1}, h_t and what the rule remembers; at last beta, where it is a tensor.
+        traced: as in `apply_rule`.
+    """
+    named, beta, bounds = rule_of(group), beta_of(group), group["lr_bounds"]
+    start, h, *memory = numbers
+    if isinstance(beta, Tensor):
+        *memory, beta = memory
+    rule = named.update
+    if traced and named.uses_trace:
+        rule = partial(rule, traced=True)
     result = rule(start, h, beta, *memory)
     moved, *remembered = result if memory else (result,)
     moves = moved.isfinite() & h.isfinite() & (h != 0)
     if bounds is not None:
         moved = moved.clamp(*bounds)
-    learns = h.isfinite() & (start != 0) if form == "logarithmic" else h.isfinite()
-    remembered = [
-        torch.where(learns, number, m) for m, number in zip(memory, remembered, strict=True)
+    learns = h.isfinite()
+    if named.form == "logarithmic":
+        learns = learns & (start != 0)
+    return [
+        torch.where(moves, moved, start),
+        *(torch.where(learns, new, m) for m, new in zip(memory, remembered, strict=True)),
     ]
-    assign(alpha, torch.where(moves, moved, start))
-    for m, number in zip(memory, remembered, strict=True):
-        assign(m, number)
 
 
 def _move_elements(
-    group: Group, alpha: Tensor, narrow_g: Tensor, narrow_u: Tensor, memory: list[Tensor]
+    group: Group,
+    alpha: Tensor,
+    narrow_g: Tensor,
+    narrow_u: Tensor,
+    memory: list[Tensor],
+    uu: Tensor | None,
 ) -> None:
-    """Move a rate for each element: there <g_t, u_{t-1}> is a product of two numbers."""
+    """Move a rate for each element: there <g_t, u_{t-1}> is a product of two numbers.
+
+    With the form "normalised" it is divided by `uu`, which is |u_{t-1}|^2 of the whole parameter.
+    """
     g, u = narrow_g.to(alpha.dtype), narrow_u.to(alpha.dtype)
     rule = rule_of(group)
     if rule.form == "cosine":
         h = cosine_of_elements(g, u)
-    elif rule.form == "normalised":
-        h = torch.where(u == 0, 0.0 * g, g / torch.where(u == 0, 1.0, u))
+    elif uu is not None:
+        h = torch.where(uu == 0, 0.0 * g * u, g * u / torch.where(uu == 0, 1.0, uu))
     else:
         h = g * u
     if rule.form == "logarithmic":

@@ -14,13 +14,14 @@ A share such as a beta lies between 0 and 1, and weight decay above 0. They move
 
 of which no step size kappa can lead out of the range (Chandra et al. 2022 do so for betas). The
 group's rule says how z moves: "additive", "multiplicative" (by kappa times the cosine, as z has no
-units), or "adam".
+units), or "adam". By "hdm" a momentum moves itself, and is clipped, as in Chu et al. (2025).
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -55,6 +56,7 @@ class Learner(Protocol):
 
 
 EDGE = 1e-7  # a share moves no nearer to 0 and 1: there its z would be lost to rounding
+HIGHEST_MOMENTUM = 0.9995  # of the rule "hdm" (Chu et al. 2025, their code); 0 would end it
 LARGEST_EXPONENT = 700.0  # exp of more overflows
 
 
@@ -82,6 +84,11 @@ POSITIVE = Scale(
     slope=lambda x: x,
     option=lambda z: math.exp(min(z, LARGEST_EXPONENT)),
 )
+CLIPPED = Scale(
+    z=lambda x: x,
+    slope=lambda _: 1.0,
+    option=lambda z: min(max(z, EDGE), HIGHEST_MOMENTUM),
+)
 SCALES = {"momentum": SHARE, "beta1": SHARE, "beta2": SHARE, "weight_decay": POSITIVE}
 """What can learn beside the learning rate, by name."""
 
@@ -90,6 +97,12 @@ def step_sizes(learn: Mapping[str, Any]) -> dict[str, Any]:
     """Return the option `learn` with a name for each number: "betas" are two."""
     own = {name: steps for name, steps in learn.items() if name != "betas"}
     return {**{name: learn["betas"] for name in ("beta1", "beta2") if "betas" in learn}, **own}
+
+
+def scale_of(group: Group, name: str) -> Scale:
+    """Return where an option moves by the rule of its group."""
+    clips = name == "momentum" and RULES[group["rule"]].form == "normalised"
+    return CLIPPED if clips else SCALES[name]
 
 
 def value_of(group: Group, name: str) -> float:
@@ -112,21 +125,17 @@ def check_learn(optimizer: Learner, base: Base, group: Group) -> None:
         )
     if not learn:
         return
-    others: dict[str, tuple[str | bool, ...]] = {
-        "granularity": ("global", "group"),
-        "rule": ("additive", "multiplicative", "adam"),
-        "differentiable": (False,),
-    }
-    for option, choices in others.items():
-        if group[option] not in choices:
-            raise ValueError(
-                f"learn={learn!r} with {option}={group[option]!r}: give {option}="
-                f"{' or '.join(map(repr, choices))}, or leave learn out"
-            )
+    alone = step_sizes(learn).keys() == {"momentum"}  # what the rule "hdm" is known for
+    _require(group, "rule", ("additive", "multiplicative", "adam", *(["hdm"] if alone else [])))
+    _require(group, "differentiable", (False,))
     group = {**group, **{f"last_{name}": group[name] for name in ("betas",) if name in group}}
-    able = [name for name in SCALES if derivative_of(optimizer, base, group, name, 1.0) is not None]
+    found = {name: derivative_of(optimizer, base, group, name, 1.0) for name in SCALES}
+    able = [name for name, of in found.items() if of is not None]
+    several = ("tensor", "element")
     for name, steps in step_sizes(learn).items():
-        if name not in able:
+        of = found.get(name)
+        _require(group, "granularity", ("global", "group", *(several if _is_moved(of) else ())))
+        if of is None:
             raise ValueError(
                 f"learn={learn!r}: {name!r} cannot learn with the base {base.name!r} and its "
                 f"options, only {', '.join(able) or 'the learning rate'}"
@@ -138,6 +147,19 @@ def check_learn(optimizer: Learner, base: Base, group: Group) -> None:
                 f"learn={learn!r}: {name} starts at {value!r}, where it has no way to go: start it "
                 f"above 0{' and below 1' if highest == 1 else ''}, or leave it out of learn"
             )
+
+
+def _require(group: Group, option: str, choices: tuple[str | bool, ...]) -> None:
+    if group[option] not in choices:
+        raise ValueError(
+            f"learn={group['learn']!r} with {option}={group[option]!r}: give {option}="
+            f"{' or '.join(map(repr, choices))}, or leave learn out"
+        )
+
+
+def _is_moved(of: Derivative | None) -> bool:
+    """Whether the option moves theta itself, so that no rate has a part in its derivative."""
+    return of is not None and not of.by_rate
 
 
 def derivative_of(
@@ -155,7 +177,7 @@ def derivative_of(
     if optimizer.has_trace:
         return None
     if isinstance(base, KernelBase):
-        if base.iterate(group) is not None:
+        if base.iterate(group) is not None and name != "momentum":
             return None
         if name != "weight_decay" or not group["decoupled_weight_decay"]:
             return base.derivative(name, group, key)
@@ -163,10 +185,17 @@ def derivative_of(
         return None
     if group["product"] != "direction":
         return None
+    last = last_direction_of(optimizer, base, group, key)
+    return Derivative(last.states, last_theta(last.function))
+
+
+def last_direction_of(optimizer: Learner, base: Base, group: Group, key: Number) -> Derivative:
+    """Return u_{t-1}, or with product="gradient" g_{t-1}: the derivative by the rate."""
     direction = stored_direction
-    if isinstance(base, KernelBase) and not base.goes_plainly(group):
+    kernels = isinstance(base, KernelBase) and not base.goes_plainly(group)
+    if isinstance(base, KernelBase) and kernels and group["product"] == "direction":
         direction = base.last_direction(group, key)
-    return Derivative(optimizer.memory_names(group), last_theta(direction))
+    return Derivative(optimizer.memory_names(group), direction)
 
 
 def move_hyperparameters(optimizer: Learner, *, alone: bool) -> None:
@@ -210,30 +239,28 @@ def _key(group: Group, name: str) -> Hashable:
 
 def _accumulate(optimizer: Learner, group: Group, products: dict[Hashable, InnerProducts]) -> None:
     """Add up the inner products of a group, and keep what the next ones are computed from."""
-    base, alpha = optimizer.base_of(group), alpha_of(group)
+    base = optimizer.base_of(group)
     names = step_sizes(group["learn"])
     if "weight_decay" in names:  # u_{t-1} is recomputed with the one that it was made with
         group["last_weight_decay"] = group["weight_decay"]
-    scales = {n: as_float(alpha) * SCALES[n].slope(value_of(group, n)) for n in names}
+    slopes = {n: scale_of(group, n).slope(value_of(group, n)) for n in names}
     norms = RULES[group["rule"]].needs_norms
     for p in with_gradient(group):
-        state, grad = optimizer.state[p], dense_gradient(p)
+        state = optimizer.state[p]
         started = bool(state)
         if not started:
             state.update(optimizer.initial_state(group, p))
         key = base.batch_key(state) if isinstance(base, KernelBase) else 0.0
-        for name, scale in scales.items():
+        last = last_direction_of(optimizer, base, group, key)
+        for name, slope in slopes.items():
             of = derivative_of(optimizer, base, group, name, key)
             if of is None or not started or not all(each in state for each in of.states):
                 continue  # there was no step before, or it has not kept what is needed
             own = products.setdefault(_key(group, name), InnerProducts(norms=norms))
-            tensors = p, grad, *(state[each] for each in of.states)
-            for g, du in _pairs(group, alpha, of, tensors):
-                pairs = ((g, du, scale), (g, g, 1.0), (du, du, scale * scale))
-                terms = [as_float(inner(a, b)) * c for a, b, c in pairs[: 3 if norms else 1]]
-                own.add(g.numel(), *terms)
+            for i, terms in enumerate(_terms(group, p, state, of, last, slope)):
+                own.add(0 if i else p.numel(), *terms)
         if isinstance(base, KernelBase):
-            g = descent_gradient(group, grad, p)
+            g = descent_gradient(group, dense_gradient(p), p)
             for name, tensor in base.past(names, g, state).items():
                 if name in state:
                     state[name].copy_(tensor)
@@ -241,13 +268,42 @@ def _accumulate(optimizer: Learner, group: Group, products: dict[Hashable, Inner
                     state[name] = torch.zeros_like(p).copy_(tensor)
 
 
+def _terms(
+    group: Group, p: Tensor, state: State, of: Derivative, last: Derivative, slope: float
+) -> Iterator[list[Number]]:
+    """Yield, chunk by chunk, <g_t, d>, and with norms <g_t, g_t> and <d, d>: d is d theta / dz.
+
+    A normalised h has <u_{t-1}, u_{t-1}> in the place of <d, d>, as the h of the rate has.
+
+    Args:
+        group: the options of the group.
+        p: the parameter.
+        state: its state.
+        of: the derivative by the option.
+        last: u_{t-1}.
+        slope: d option / dz.
+    """
+    rule = RULES[group["rule"]]
+    scale = slope * (as_float(alpha_of(group)) if of.by_rate else 1.0)
+    directions = _pairs(group, p, state, last) if rule.form == "normalised" else repeat(None)
+    for (g, d), direction in zip(_pairs(group, p, state, of), directions, strict=False):
+        terms = [as_float(inner(g, d)) * scale]
+        if direction is not None:
+            _, u = direction
+            terms += [as_float(inner(g, g)), as_float(inner(u, u))]
+        elif rule.needs_norms:
+            terms += [as_float(inner(g, g)), as_float(inner(d, d)) * scale * scale]
+        yield terms
+
+
 def _pairs(
-    group: Group, alpha: Tensor, of: Derivative, tensors: tuple[Tensor, ...]
+    group: Group, p: Tensor, state: State, of: Derivative
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield chunks of g_t and of d u_{t-1} / d option, in float32 or better."""
-    dtype = torch.promote_types(tensors[0].real.dtype, torch.float32)
-    alpha = alpha.to(dtype)
-    for theta, grad, *states in chunks(*tensors):
+    """Yield chunks of g_t and of what a `Derivative` is, in float32 or better."""
+    dtype = torch.promote_types(p.real.dtype, torch.float32)
+    alpha = alpha_of(group).to(dtype)
+    tensors = (state[name] for name in of.states)
+    for theta, grad, *states in chunks(p, dense_gradient(p), *tensors):
         g = descent_gradient(group, grad, theta).to(dtype)
         yield g, of.function(theta.to(dtype), alpha, *(t.to(dtype) for t in states))
 
@@ -267,7 +323,7 @@ def _move(group: Group, name: str, steps: Any, h: float) -> None:
     """Move an option, and what its rule remembers, which are numbers of the group."""
     if not math.isfinite(h) or h == 0:
         return
-    value, scale = value_of(group, name), SCALES[name]
+    value, scale = value_of(group, name), scale_of(group, name)
     rule = rule_of_z(RULES[group["rule"]], steps, bounded=group["lr_bounds"] is not None)
     memory = [group.get(f"{name}_{own}", start) for own, start in rule.memory.items()]
     beta = steps[0] if isinstance(steps, tuple) else steps

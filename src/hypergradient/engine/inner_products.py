@@ -1,15 +1,18 @@
 """Inner products of g_t with u_{t-1}, added up over what shares a learning rate."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from hypergradient.engine.gpu.formula_kernels import by_kernel
 from hypergradient.engine.learning_rate import alpha_of
-from hypergradient.engine.numbers import cosine, total, where
+from hypergradient.engine.numbers import cosine, dtype_of_total, total, where
 from hypergradient.engine.rules import RULES, rule_of
 from hypergradient.engine.types import Group, Number
+
+FEW = 48  # numbers, of which one kernel makes a hypergradient
 
 
 class InnerProducts:
@@ -58,7 +61,27 @@ class InnerProducts:
 
     def hypergradient(self, group: Group) -> Number:
         """Return h_t in the form that the group's rule wants."""
-        gu, *norms = self.totals()
+        h = self._by_kernel(group)
+        return self._formed(group, self.totals()) if h is None else h
+
+    def _by_kernel(self, group: Group) -> Tensor | None:
+        """Return h_t from a few numbers on a device in one launch; None if that cannot be."""
+        numbers = [t for term in self.terms for t in term if isinstance(t, Tensor)]
+        width = len(self.terms[0]) if self.terms else 0
+        if not 0 < len(numbers) == width * len(self.terms) <= FEW or group["differentiable"]:
+            return None
+        h = numbers[0].new_empty(numbers[0].shape, dtype=dtype_of_total(numbers[0].device))
+        count = self.count if group["reduction"] == "mean" else None
+        key = rule_of(group).form, width, count
+
+        def function(numbers: list[Tensor]) -> list[Tensor]:
+            totals = [sum(numbers[i + width :: width], numbers[i]) for i in range(width)]
+            return [torch.as_tensor(self._formed(group, totals))]
+
+        return h if by_kernel(key, function, numbers, [h]) else None
+
+    def _formed(self, group: Group, totals: Sequence[Number]) -> Number:
+        gu, *norms = totals
         form = rule_of(group).form
         if form == "cosine":
             return cosine(gu, *norms)

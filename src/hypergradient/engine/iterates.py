@@ -10,6 +10,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from hypergradient.engine.gpu import device as devices
+from hypergradient.engine.gpu.formula_kernels import by_kernel
 from hypergradient.engine.learning_rate import alpha_of, learned_rate
 from hypergradient.engine.numbers import as_float, assign, larger
 from hypergradient.engine.tensors import as_real
@@ -140,6 +142,25 @@ class Average(LastIterate):
 
     def begin(self, group: Group) -> AverageNumbers:
         """Count the step of a group, and find its c_t; called once for each step and group."""
+        alpha = alpha_of(group)
+        if not devices.usable(alpha.device):
+            return self._begin(group)
+        names, reference = (*self.group_numbers, "scheduled_lr", "learned_scale"), "reference_lr"
+        tensors, count = [group[name] for name in names], len(self.group_numbers)
+        results = alpha.new_empty(len(AverageNumbers._fields)).unbind()
+
+        def function(numbers: list[Tensor]) -> list[Tensor]:
+            own = dict(zip(("lr", *names), numbers, strict=True))
+            own |= {name: group[name] for name in (reference, "differentiable")}
+            prepared = self._begin(own)
+            return [*(own[name] for name in self.group_numbers), *map(torch.as_tensor, prepared)]
+
+        key = self, self.power, self.trace_steps, self.trace_share, group[reference]
+        if by_kernel(key, function, [alpha, *tensors], [*tensors[:count], *results]):
+            return AverageNumbers(*results)
+        return self._begin(group)
+
+    def _begin(self, group: Group) -> AverageNumbers:
         t, weight, largest = (
             group[name] for name in ("average_step", "average_weight", "largest_lr")
         )

@@ -65,8 +65,13 @@ def total(terms: Sequence[Number]) -> Number:
     if not devices:
         return sum(terms)
     device = devices[0]
-    dtype = torch.float64 if device.type == "cpu" else torch.float32
+    dtype = dtype_of_total(device)
     return torch.stack([torch.as_tensor(t, device=device, dtype=dtype) for t in terms]).sum(0)
+
+
+def dtype_of_total(device: torch.device) -> torch.dtype:
+    """Return the precision of rates, and of sums for them, on a device."""
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def cosine(gu: Number, gg: Number, uu: Number) -> Number:

@@ -29,6 +29,7 @@ from hypergradient.engine.dtensors import (
     ranks_along,
     sharded_dims,
 )
+from hypergradient.engine.rules import rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -56,8 +57,18 @@ def ranks_of(optimizer: StatefulOptimizer) -> Ranks | None:
     if shards or optimizer.process_group is not None:
         if any(group["granularity"] == "member" for group in optimizer.param_groups):
             raise ValueError("granularity='member' is for stacks that are whole on each rank")
+        if shards and any(map(_needs_whole_tensors, optimizer.param_groups)):
+            raise ValueError(
+                "rule='hdm' with granularity='element' divides by the norm of a whole parameter, "
+                "of which each rank has a part: use granularity='tensor', or another rule"
+            )
         return Ranks(optimizer, shards)
     return None
+
+
+def _needs_whole_tensors(group: Group) -> bool:
+    """Whether an element's rate depends on all of its tensor."""
+    return group["granularity"] == "element" and rule_of(group).form == "normalised"
 
 
 class Ranks:

@@ -30,10 +30,10 @@ class Rule:
     Attributes:
         update: (alpha_{t-1}, h_t, beta, *memory) -> alpha_t, or with a memory (alpha_t, *memory).
         form: what h_t is. "inner product": <g_t, u_{t-1}>, minus the derivative of the loss by
-            alpha. "normalised": <g_t, u_{t-1}> / |u_{t-1}|^2, zero where u_{t-1} is zero, and for
-            a rate of one element g_t / u_{t-1}. "cosine": <g_t, u_{t-1}> / (|g_t| |u_{t-1}|),
-            zero where a norm is zero. "logarithmic": alpha <g_t, u_{t-1}>, minus the derivative by
-            log alpha.
+            alpha. "normalised": <g_t, u_{t-1}> / |u_{t-1}|^2, zero where u_{t-1} is zero; for an
+            element its product over |u_{t-1}|^2 of the whole parameter. "cosine":
+            <g_t, u_{t-1}> / (|g_t| |u_{t-1}|), zero where a norm is zero. "logarithmic":
+            alpha <g_t, u_{t-1}>, minus the derivative by log alpha.
         memory: the numbers that the rule remembers for each rate, and where they start. A name is
             that of the tensor in the parameter group, or in the parameter's state for a rate of a
             tensor or an element.
@@ -100,7 +100,7 @@ def adam_direction(h: Any, t: Any, m: Any, v: Any) -> tuple[Any, ...]:
 
 
 def adagrad_direction(h: Any, total: Any) -> tuple[Any, ...]:
-    """Return d = h / sqrt(sum of all h^2), AdaGrad for one number (Gao et al. 2025)."""
+    """Return d = h / sqrt(sum of all h^2), AdaGrad for one number (Chu et al. 2025)."""
     total = total + h * h
     return h / where(total > 0, total, 1.0) ** 0.5, total
 

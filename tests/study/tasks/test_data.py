@@ -13,6 +13,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import sklearn.datasets
+import torch
 
 from hypergradient.study.tasks.data import cifar10 as cifar10_module
 from hypergradient.study.tasks.data import mnist as mnist_module
@@ -34,9 +35,11 @@ from hypergradient.study.tasks.data.mnist import (
     download_mnist,
     mnist,
     mnist_file,
+    mnist_pixels,
     read_idx,
 )
 from hypergradient.study.tasks.data.sklearn_files import digits
+from hypergradient.study.tasks.registry import TASKS
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -178,6 +181,25 @@ def test_real_mnist_is_normalised():
     assert abs(found.train_x.mean(dtype=np.float64)) < 1e-3
     assert abs(found.train_x.std(dtype=np.float64) - 1) < 1e-3
     assert np.bincount(found.train_y).tolist()[0] == 5923
+
+
+def test_pixels_and_the_weights_of_a_paper(monkeypatch):
+    """Pixels run from 0 to 1; the weights are the same in every run, others are of its own seed."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8)
+    labels = np.array([3, 7], np.uint8)
+    read = [images, labels, images[::-1], labels]
+    monkeypatch.setattr("hypergradient.study.tasks.data.mnist.mnist_contents", lambda _: read)
+    found = mnist_pixels(None)
+    np.testing.assert_allclose(found.train_x, images.reshape(2, -1) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(found.valid_x, found.train_x[::-1])
+    assert (found.train_x.dtype, found.valid_y.dtype) == (np.float32, np.int64)
+    weights = [
+        [TASKS[task].model(seed)[0].weight for seed in (1, 2)]
+        for task in ("mnist-tanh-published", "mnist-tanh")
+    ]
+    assert torch.equal(*weights[0])
+    assert not torch.equal(*weights[1])
+    assert all(0 < each[0].abs().max() <= 784**-0.5 for each in weights)
 
 
 def cifar10_file(seed: int, count: int = CIFAR10_IN_A_FILE) -> bytes:

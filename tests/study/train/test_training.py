@@ -73,6 +73,10 @@ def test_epochs_have_their_own_orders_and_cover_the_data():
     assert torch.equal(first, epoch_order(make("Adam-HD"), 1437, 1))
 
 
+def test_a_task_that_is_not_shuffled_goes_through_the_examples_in_their_order():
+    assert torch.equal(epoch_order(make(task="mnist-tanh"), 700, 2), torch.arange(700))
+
+
 def test_records_are_those_of_a_plain_loop():
     """The obvious loop: mean of the minibatch losses, each before its update."""
     run = make(epochs=2, batch_size=500)

@@ -2,8 +2,10 @@
 
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +40,11 @@ def usable(device: torch.device) -> bool:
 def capturing(device: torch.device) -> bool:
     """Whether launches go into a CUDA graph."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def active(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a device the current one, to which Triton launches."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def takes(each: Operands, device: torch.device, *, elements: bool) -> bool:

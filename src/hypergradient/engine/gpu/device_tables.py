@@ -2,13 +2,14 @@
 
 from array import array
 from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hypergradient.engine.gpu import tables
+from hypergradient.engine.gpu.device import active
 from hypergradient.engine.gpu.recipes import Operands, RateStep
 from hypergradient.engine.gpu.tables import (
     CHUNK_FIELDS,
@@ -128,4 +129,4 @@ class DeviceTables:
 
     def active(self) -> AbstractContextManager[Any]:
         """The device as the current one, to which Triton launches."""
-        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+        return active(self._device)

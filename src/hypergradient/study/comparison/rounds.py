@@ -90,7 +90,7 @@ def measure(study: Study, question: Question, folder: Path) -> None:
 
 def rates_of(study: Study) -> tuple[float, ...]:
     """Return the rates of the rival, which is declared first."""
-    return tuple(float(rate) for rate in study.methods[0].grid["lr"])
+    return tuple(rate for rate in study.methods[0].grid["lr"] if isinstance(rate, float))
 
 
 def rates_beyond(rows: Sequence[Mapping[str, Any]]) -> list[float]:

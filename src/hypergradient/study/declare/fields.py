@@ -12,12 +12,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationInfo,
 )
 
 from hypergradient.study.import_by_name import is_reference
-from hypergradient.study.methods.registry import METHODS, find_method, method_identity
+from hypergradient.study.methods.registry import METHODS, Option, find_method, method_identity
 from hypergradient.study.methods.schedules import SCHEDULES
 from hypergradient.study.tasks.registry import IN_PROCESS, TASKS, find_task, task_identity
 
@@ -119,16 +120,34 @@ def find_unlisted_method(name: str) -> object:
     return found
 
 
-def number_text_or_truth(value: object) -> bool | float | str:
-    """Check one value of a hyperparameter. Integers become floats: 1 and 1.0 are one run."""
+def value_of_option(value: object) -> Option:
+    """Check one value of a hyperparameter. Integers become floats: 1 and 1.0 are one run.
+
+    Several numbers are one value of an option that takes a tuple, such as a tower of step sizes.
+    A table of numbers is one of an option that takes a mapping, such as ``learn``.
+    """
     if isinstance(value, bool | str):
         return value
+    if isinstance(value, dict) and value:
+        return {str(name): _number_or_numbers(steps) for name, steps in value.items()}
+    if isinstance(value, list | tuple) and value:
+        return _number_or_numbers(value)
+    return _number(value, "a text, true or false")
+
+
+def _number_or_numbers(value: object) -> float | tuple[float, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(_number(each, "which each of several must be") for each in value)
+    return _number(value, "nor several")
+
+
+def _number(value: object, otherwise: str) -> float:
     try:
-        if isinstance(value, int | float) and math.isfinite(value):
+        if isinstance(value, int | float) and type(value) is not bool and math.isfinite(value):
             return float(value)
     except OverflowError:
         pass
-    raise ValueError(f"{value!r} is not a finite number, a text, true or false")
+    raise ValueError(f"{value!r} is not a finite number, {otherwise}")
 
 
 def not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -160,6 +179,8 @@ FigureName = Literal[
     "grid",
     "curves",
     "rate",
+    "accuracy",
+    "towers",
     "published",
 ]
 """The figures that a study can ask for. A test checks that they are those of ``report.gallery``,
@@ -177,6 +198,6 @@ MethodName = Annotated[str, known_in("method", METHODS, find_unlisted_method)]
 
 ScheduleName = Annotated[str, known_in("schedule", SCHEDULES)]
 
-Value = Annotated[bool | float | str, PlainValidator(number_text_or_truth)]
+Value = Annotated[Option, PlainValidator(value_of_option), PlainSerializer(lambda value: value)]
 
 Values = Annotated[tuple[Value, ...], BeforeValidator(as_list), AfterValidator(not_empty)]

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+Option = bool | float | str | tuple[float, ...] | dict[str, float | tuple[float, ...]]
+"""A value of an optimizer's option: several numbers are a tower, a mapping is what learns."""
+
 # torch's fastest kernels, which this package's optimizers choose by themselves.
 FUSED: Mapping[str, Any] = {"fused": True}
 
@@ -46,7 +49,7 @@ class Method:
     """
 
     optimizer: str
-    fixed: Mapping[str, float | bool | str] = field(default_factory=dict)
+    fixed: Mapping[str, Option] = field(default_factory=dict)
     known_traits: Traits | None = None
 
     @property
@@ -59,7 +62,7 @@ class Method:
         optimizer: Callable[..., Optimizer] = import_object(self.optimizer)
         return optimizer
 
-    def traits(self, hyper: Mapping[str, float | bool | str]) -> Traits:
+    def traits(self, hyper: Mapping[str, Option]) -> Traits:
         """Return what the optimizer is that these hyperparameters make."""
         import torch  # noqa: PLC0415
 
@@ -97,7 +100,7 @@ class Method:
     def build(
         self,
         parameters: Iterable[Tensor],
-        hyper: Mapping[str, float | bool | str],
+        hyper: Mapping[str, Option],
         weight_decay: float = 0.0,
     ) -> Optimizer:
         """Return the optimizer over ``parameters`` with the run's hyperparameters.
@@ -121,7 +124,7 @@ class Method:
             return None
         return None
 
-    def problems(self, hyper: Mapping[str, float | bool | str]) -> list[str]:
+    def problems(self, hyper: Mapping[str, Option]) -> list[str]:
         """Return why the optimizer refuses these hyperparameters; nothing if it accepts them."""
         found = []
         if unknown := [key for key in hyper if not self.accepts(key)]:
@@ -139,7 +142,7 @@ class Method:
         close = get_close_matches(unknown, sorted(known), n=1)
         return f"{unknown} (did you mean {close[0]}?)" if close else unknown
 
-    def _refusal(self, hyper: Mapping[str, float | bool | str]) -> str | None:
+    def _refusal(self, hyper: Mapping[str, Option]) -> str | None:
         """Return what the optimizer says to options that it has, or None if it takes a step."""
         import torch  # noqa: PLC0415  (2 s, and not needed to list the studies)
 
@@ -173,6 +176,7 @@ METHODS = {
     "SGDN-HD": Method("hypergradient:SGDHD", NESTEROV),
     "Adam-HD": Method("hypergradient:AdamHD"),
     "AdamW-HD": Method("hypergradient:AdamWHD"),
+    "Adam-HD from 1e-8": Method("hypergradient.study.methods.published:AdamFromFirstSquare"),
     "Untuned": Method("hypergradient:Untuned"),
     "Untuned-SGD": Method("hypergradient:Untuned", {"base": "sgd"}),
     # Others that find a rate, from their authors' packages: see ``baselines``.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from hypergradient.study.figures import (
+    accuracy,
     beside,
     compare,
     curves,
@@ -22,6 +23,7 @@ from hypergradient.study.figures import (
     published,
     schedules,
     sensitivity,
+    towers,
     untuned,
 )
 from hypergradient.study.results.beside import FOLDER
@@ -140,7 +142,7 @@ def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame
         yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)
 
 
-OF_ALL_TASKS: Final = frozenset({"summary", "untuned"})
+OF_ALL_TASKS: Final = frozenset({"summary", "untuned", "accuracy", "towers"})
 """The figures that show all tasks at once: they do not follow the page's choice of a task."""
 
 
@@ -252,6 +254,22 @@ GALLERY: Final = {
     ),
     "rate": Entry(
         lambda statistics: statistics.paired.height > 0, _curves("lr_mean"), _curves_page
+    ),
+    "accuracy": Entry(
+        lambda statistics: statistics.accuracies_beside.height > 0,
+        lambda statistics: [
+            (
+                "accuracy",
+                accuracy.draw_accuracies(statistics.accuracies_beside),
+                statistics.accuracies_beside.drop("values"),
+            )
+        ],
+        lambda _: {},
+    ),
+    "towers": Entry(
+        lambda statistics: statistics.towers.height > 0,
+        lambda statistics: [("towers", towers.draw_towers(statistics.towers), statistics.towers)],
+        lambda _: {},
     ),
     "published": Entry(
         lambda statistics: statistics.beside.height > 0,

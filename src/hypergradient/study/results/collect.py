@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hypergradient.study.declare.fields import value_of_option
 from hypergradient.study.errors import OWN_CODE_RAISES, StudyError
-from hypergradient.study.methods.registry import find_method
+from hypergradient.study.methods.registry import Option, find_method
 from hypergradient.study.results.schema import (
     DERIVED,
     EPOCHS_SCHEMA,
@@ -24,7 +26,6 @@ from hypergradient.study.train.records import METRIC_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hypergradient.study.declare.fields import Value
     from hypergradient.study.declare.run import Run, Until
     from hypergradient.study.declare.study import Study
     from hypergradient.study.methods.traits import Traits
@@ -121,10 +122,32 @@ def options_schema(runs: Iterable[Run]) -> dict[str, Any]:
     """
     numbers = {"lr": True}
     for run in runs:
-        for key, value in run.hyper.items():
-            column = option_column(key)
+        for column, value in option_columns(run.hyper).items():
             numbers[column] = isinstance(value, float) and numbers.get(column, True)
     return {key: pl.Float64 if numbers[key] else pl.String for key in sorted(numbers)}
+
+
+def option_columns(hyper: Mapping[str, Option]) -> dict[str, float | str]:
+    """Return the hyperparameters of a run as numbers and texts, by their columns.
+
+    Of a tower, ``hypergrad_lr`` has the first step size and ``tower`` all of them.
+    """
+    columns: dict[str, float | str] = {}
+    for key, value in hyper.items():
+        column = option_column(key)
+        columns[column] = value if isinstance(value, float) else as_one_text(value)
+        if key == "hypergrad_lr" and isinstance(value, tuple):
+            columns |= {column: value[0], "tower": as_one_text(value)}
+    return columns
+
+
+def as_one_text(value: Option) -> str:
+    """Return a value as a text: several numbers as 0.001/0.0001, a mapping as betas 0.001."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {as_one_text(steps)}" for name, steps in value.items())
+    if isinstance(value, tuple):
+        return "/".join(map(as_one_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def option_column(option: str) -> str:
@@ -169,10 +192,7 @@ def run_row(run: Run, status: dict[str, Any], records: Sequence[dict[str, Any]])
     """Return a run's row of ``runs``. Epoch 0, before training, is never its best epoch."""
     row = {
         "run_id": run.id,
-        **{
-            option_column(key): value if isinstance(value, float) else str(value)
-            for key, value in run.hyper.items()
-        },
+        **option_columns(run.hyper),
         **run.model_dump(include={"task", "method", *SETTINGS_SCHEMA}),
         **traits_columns(run, status),
         "status": status["state"],
@@ -201,15 +221,21 @@ def traits_columns(run: Run, status: dict[str, Any]) -> dict[str, Any]:
     if "base" in status:
         return {"base": status["base"], "adaptive": status["adaptive"]}
     with suppress(*OWN_CODE_RAISES):
-        traits = traits_of_method(run.method, tuple(sorted(run.hyper.items())))
+        traits = traits_of_method(run.method, json.dumps(run.hyper, sort_keys=True))
         return {"base": traits.base, "adaptive": traits.adaptive}
     return {}
 
 
 @cache
-def traits_of_method(method: str, hyper: tuple[tuple[str, Value], ...]) -> Traits:
-    """Return the traits of a method with hyperparameters, building the optimizer once for all."""
-    return find_method(method).traits(dict(hyper))
+def traits_of_method(method: str, hyper: str) -> Traits:
+    """Return the traits of a method with hyperparameters, building the optimizer once for all.
+
+    Args:
+        method: Its name.
+        hyper: The hyperparameters as JSON, by which they are known again.
+    """
+    values = {name: value_of_option(value) for name, value in json.loads(hyper).items()}
+    return find_method(method).traits(values)
 
 
 def until_columns(until: Until, status: dict[str, Any]) -> dict[str, Any]:

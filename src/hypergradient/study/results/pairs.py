@@ -217,7 +217,9 @@ def scale_label(runs: pl.DataFrame) -> str:
     seeds = runs["seed"].n_unique()
     caps = complete(runs)["max_steps"].drop_nulls()
     most = f"at most {max(caps.to_list()):,} steps" if caps.len() else ""
-    parts = [most or f"{_either(runs, 'epochs')} epochs", f"{seeds} seed{'s' * (seeds > 1)}"]
+    epochs = _either(runs, "epochs")
+    plural = "s" * (epochs != "1")
+    parts = [most or f"{epochs} epoch{plural}", f"{seeds} seed{'s' * (seeds > 1)}"]
     for name, shown in (
         ("train_examples", "{} training examples"),
         ("batch_size", "batches of {}"),

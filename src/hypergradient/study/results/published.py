@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hypergradient.study.errors import StudyError, as_one_line
+from hypergradient.study.results.accuracy import NUMBERS as ACCURACIES
 from hypergradient.study.results.intervals import geometric_mean
 from hypergradient.study.results.schema import LOSS_LABELS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 
@@ -24,7 +26,9 @@ def read_published(path: Path) -> pl.DataFrame:
         table = pl.read_csv(path)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise StudyError(f"{path}: the published numbers: {as_one_line(error)}") from error
-    measured = LOSS_LABELS if "epoch" in table.columns else ("iterations",)
+    measured: Collection[str] = LOSS_LABELS if "epoch" in table.columns else ("iterations",)
+    if "paper" in table.columns:
+        measured = ACCURACIES
     numbers = ("lr0", "hypergrad_lr", *measured)
     if missing := [name for name in ("method", *numbers) if name not in table.columns]:
         raise StudyError(f"{path}: the published numbers have no column {', '.join(missing)}")

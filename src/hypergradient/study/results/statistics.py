@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from hypergradient.study.results import beside as results_beside
 from hypergradient.study.results import (
+    accuracy,
     best,
     compare,
     compare_curves,
@@ -17,9 +17,11 @@ from hypergradient.study.results import (
     curves,
     published,
     sensitivity,
+    towers,
     untuned,
     verdicts,
 )
+from hypergradient.study.results import beside as results_beside
 from hypergradient.study.results.pairs import WITHOUT_PLAN, hyperparameters, lines, pair
 from hypergradient.study.results.relative import relative_sensitivity, widths
 from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
@@ -92,6 +94,21 @@ class Statistics:
         if self.published is None:
             return pl.DataFrame()
         return published.beside_published(self.runs, self.epochs, self.published)
+
+    @cached_property
+    def accuracies_beside(self) -> pl.DataFrame:
+        """Our accuracies beside published ones, empty if there are none to compare."""
+        if self.published is None or "paper" not in self.published.columns:
+            return pl.DataFrame()
+        return accuracy.beside_published_accuracies(self.runs, self.published)
+
+    @cached_property
+    def towers(self) -> pl.DataFrame:
+        return towers.towers(self.runs)
+
+    @property
+    def tower_ranges(self) -> pl.DataFrame:
+        return towers.ranges(self.towers)
 
     @property
     def last_published(self) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ TASKS = {
     "cifar10-resnet18": Task("cifar10", "resnet18", augmentation="flip-and-crop"),
     f"cifar10-vgg16{NARROW}": Task("cifar10", "vgg16", (10, NARROWER, False), "flip-and-crop"),
     f"cifar10-resnet18{NARROW}": Task("cifar10", "resnet18", (10, NARROWER), "flip-and-crop"),
+    # Those of Chandra et al. (2022): with weights of each run's own, and with those of the paper.
+    "mnist-tanh": Task("mnist-pixels", "tanh-mlp", (784, 128, 10), shuffled=False),
+    "mnist-tanh-published": Task("mnist-pixels", "tanh-mlp", (784, 128, 10, 0x42), shuffled=False),
     # Small ones of many kinds, of the study "untuned".
     "noisy-digits-mlp": Task("noisy-digits", "mlp", (64, 100, 100, 10), stacked=True),
     "mnist-mlp-100": Task("mnist", "mlp", (784, 100, 10)),
@@ -119,5 +122,6 @@ def task_identity(name: str) -> dict[str, Any]:
         "loss": CROSS_ENTROPY,
         "training_step": None,
         "metrics": {},
+        "shuffled": True,
     }
     return {key: value for key, value in own.items() if key not in later or value != later[key]}

@@ -31,6 +31,8 @@ class Task:
         arguments: What the model's function is called with.
         augmentation: A name in ``AUGMENTATIONS``, a function from (inputs, generator) to
             inputs, or None.
+        shuffled: Whether each epoch has the examples in an order of its own; else in that of the
+            data set.
         stacked: Whether runs that share their batches are trained together as an ensemble, which
             pays for small models (see ``train.ensemble``). The model must then consist of linear
             layers and activations.
@@ -53,6 +55,7 @@ class Task:
     loss: str | Callable[[Tensor, Tensor], Tensor] = CROSS_ENTROPY
     training_step: Callable[[nn.Module, Any], Tensor] | None = None
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    shuffled: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a loss that an ensemble cannot have."""

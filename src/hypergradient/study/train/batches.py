@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def epoch_order(run: Run, examples: int, epoch: int) -> Tensor:
     """Return the order in which an epoch (from 1) goes through the examples, for all methods."""
+    if not find_task(run.task).shuffled:
+        return torch.arange(examples)
     generator = torch.Generator().manual_seed(run.derive_seed("batches", epoch))
     return torch.randperm(examples, generator=generator)
 

@@ -71,6 +71,8 @@ def ensemble_spec(run: Run) -> EnsembleSpec | None:
         return None
     if (optimizer := OURS.get(method.optimizer)) is None or OF_THE_STEP & run.hyper.keys():
         return None
+    if any(isinstance(value, tuple | dict) for value in run.hyper.values()):  # towers, `learn`
+        return None
     hyper = {key: None if value == "none" else value for key, value in run.hyper.items()}
     options = {key: value for key, value in method.fixed.items() if key != "fused"} | hyper
     options["weight_decay"] = run.weight_decay

@@ -14,7 +14,7 @@ from hypergradient.study.tasks.data.cifar10 import (
     cifar10_part,
 )
 from hypergradient.study.tasks.data.generated import mnist1d, ratings
-from hypergradient.study.tasks.data.mnist import mnist
+from hypergradient.study.tasks.data.mnist import mnist, mnist_pixels
 from hypergradient.study.tasks.data.sklearn_files import (
     breast_cancer,
     diabetes,
@@ -35,6 +35,7 @@ ENVIRONMENT_VARIABLE = "HYPERGRADIENT_DATA_DIR"
 DATASETS: dict[str, Callable[[Path | None], Data]] = {
     "digits": digits,
     "mnist": mnist,
+    "mnist-pixels": mnist_pixels,
     "cifar10": cifar10,
     "noisy-digits": noisy_digits,
     "digits-to-themselves": digits_to_themselves,

@@ -114,6 +114,21 @@ def download_mnist(name: str) -> Path:
 
 def mnist(folder: Path | None) -> Data:
     """Load MNIST: its training set, and its test set for validation, normalised."""
+    train_x, train_y, valid_x, valid_y = mnist_contents(folder)
+    return Data(*normalised(train_x, train_y), *normalised(valid_x, valid_y))
+
+
+def mnist_pixels(folder: Path | None) -> Data:
+    """Load MNIST with pixels from 0 to 1, as some papers have it."""
+    train_x, train_y, valid_x, valid_y = mnist_contents(folder)
+    train, valid = flat(train_x), flat(valid_x)
+    train /= 255
+    valid /= 255
+    return Data(train, train_y.astype(np.int64), valid, valid_y.astype(np.int64))
+
+
+def mnist_contents(folder: Path | None) -> list[NDArray[np.uint8]]:
+    """Read MNIST's images and labels for training, and those for validation."""
     contents = {}
     for name in MNIST_FILES:
         path = mnist_file(name, folder)
@@ -122,12 +137,15 @@ def mnist(folder: Path | None) -> Data:
         expected = (examples, 28, 28) if "images" in name else (examples,)
         if values.shape != expected:
             raise damaged(path, f"its shape is {values.shape} where MNIST has {expected}")
-    train_x, train_y, valid_x, valid_y = contents.values()
-    return Data(*normalised(train_x, train_y), *normalised(valid_x, valid_y))
+    return [*contents.values()]
+
+
+def flat(images: NDArray[np.uint8]) -> Images:
+    return images.reshape(len(images), -1).astype(np.float32)
 
 
 def normalised(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[Images, Labels]:
-    pixels = images.reshape(len(images), -1).astype(np.float32)
+    pixels = flat(images)
     pixels /= 255 * MNIST_STD
     pixels -= MNIST_MEAN / MNIST_STD
     return pixels, labels.astype(np.int64)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -26,6 +28,27 @@ def mlp(*widths: int) -> nn.Sequential:
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def tanh_mlp(inputs: int, units: int, classes: int, seed: int | None = None) -> nn.Sequential:
+    """Return the network of Chandra et al. (2022, version 1), with tanh after both layers.
+
+    Its weights are uniform, as torch's are by default, and its biases 0. Their log-softmax is a
+    part of the cross-entropy here.
+
+    Args:
+        inputs: The number of inputs.
+        units: That of hidden units.
+        classes: That of outputs.
+        seed: Draws the same weights in every run; 0x42 those of the paper.
+    """
+    layers = [nn.Linear(inputs, units), nn.Linear(units, classes)]
+    if seed is not None:
+        torch.manual_seed(seed)
+    for layer in layers:
+        nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh())
 
 
 def vgg16(classes: int = 10, narrower: int = 1, dropout: bool = True) -> nn.Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypergradient.study.tasks.models.published import mlp, resnet18, vgg16
+from hypergradient.study.tasks.models.published import mlp, resnet18, tanh_mlp, vgg16
 from hypergradient.study.tasks.models.small import (
     CharacterTransformer,
     Factors,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
+    "tanh-mlp": tanh_mlp,
     "vgg16": vgg16,
     "resnet18": resnet18,
     "cnn": cnn,
