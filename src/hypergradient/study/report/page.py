@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from hypergradient.study.declare.study import Study
 
-PICTURE_SIZE = (1600, 3200)
+PICTURE_SIZE = (1400, 2800)
 """The most pixels of a picture in the page, which is shown at some 1000; its file has more."""
 
 PICTURE_COLOURS = 128
