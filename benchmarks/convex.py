@@ -1,6 +1,6 @@
 """Gradient calls that smooth convex problems take, by rules of the literature and by L-BFGS.
 
-    python benchmarks/convex.py [--data-dir DIR] [--only a1a]
+    python benchmarks/convex.py [--data-dir DIR] [--only a1a] [--null-steps]
 
 Whole batches in float64. For each optimizer it prints how many gradients it takes until no
 component of the gradient is larger than 1e-2 and 1e-4, from its best settings, and how many of its
@@ -12,6 +12,9 @@ curvature's inverse, is known to all.
   whose grids of settings these are); then by the logistic loss, with a penalty of 0.1. DIR holds
   the file `a1a` from https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary.html. Without
   it random data of its shape stand in: 1,605 x 123, 14 ones a row.
+With --null-steps it prints another table, of a loop as in the paper of HDM: a step that would raise
+the loss is taken or not, and the step size of the rates falls by a fifth every 50 steps or stays.
+
 - breast cancer (scikit-learn's 569 examples, standardised) by the mean logistic loss, with 1e-3.
 """
 
@@ -33,6 +36,10 @@ from hypergradient import SGDHD
 LIMIT = 1000
 TOLERANCES = (1e-2, 1e-4)
 EXAMPLES, FEATURES, ONES = 1605, 123, 14  # of a1a
+STEP_SIZES = (
+    (0.1, 1, 10, 100),
+    (1, 3, 5, 10, 100),
+)  # the authors', of rates and momentum
 SEED = 20250128  # of the authors' first point
 Counts = dict[float, int]
 Make = Callable[[list[Tensor]], Any]
@@ -102,6 +109,42 @@ class Problem(NamedTuple):
         )
         return counts
 
+    def count_by_the_paper(
+        self, beta: float, kappa: float, *, null_steps: bool, falls: bool
+    ) -> Counts:
+        """Count the gradients of HDM with a rate an element and a momentum that learns.
+
+        Args:
+            beta: the step size of the rates.
+            kappa: that of the momentum.
+            null_steps: whether a step that would raise the loss is not taken.
+            falls: whether beta falls by a fifth every 50 steps.
+        """
+        x, counts, calls = self.start, Counts(), 1
+        loss, g = self.gradient(x)
+        rates, squares, momentum, of_momentum = torch.zeros_like(x), torch.zeros_like(x), 0.95, 0.0
+        displacement = torch.zeros_like(x)
+        note(counts, calls, g)
+        while calls < LIMIT and len(counts) < len(TOLERANCES) and g.isfinite().all():
+            ahead = x - rates * g + momentum * displacement
+            new_loss, new = self.gradient(ahead)
+            calls += 1
+            h = new * g / (g @ g)
+            squares += h * h
+            rates = (rates + beta * h / (squares.sqrt() + 1e-12)).clamp(min=0)
+            h_momentum = -float(new @ displacement / (g @ g))
+            of_momentum += h_momentum**2
+            momentum += kappa * h_momentum / (of_momentum**0.5 + 1e-12)
+            momentum = min(max(momentum, 0.0), 0.9995)
+            if falls and calls % 50 == 0:
+                beta *= 0.8
+            if null_steps and new_loss >= loss:
+                displacement = torch.zeros_like(x)
+                continue
+            displacement, x, g, loss = ahead - x, ahead, new, new_loss
+            note(counts, calls, g)
+        return counts
+
 
 def note(counts: Counts, calls: int, g: Tensor) -> None:
     """Note the tolerances that a gradient reaches first."""
@@ -150,7 +193,7 @@ def problems(folder: Path | None) -> dict[str, Problem]:
 def contenders(unit: float) -> dict[str, list[Make]]:
     """Return each optimizer with all settings that it is tried at; `unit` is 1/L."""
     factors, rates = (1, 1.9, 4, 8, 16), (1e-3, 1e-2, 0.1, 1.0, 10.0, unit)
-    steps, kappas = (0.1, 1, 10, 100), (1, 3, 5, 10, 100)  # the authors'
+    steps, kappas = STEP_SIZES
     betas, slow_kappas = (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03)
 
     def sgd(factor: float, momentum: float) -> Make:
@@ -190,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, help="with LIBSVM's file a1a")
     parser.add_argument("--only", default="", help="a part of a problem's name")
+    parser.add_argument("--null-steps", action="store_true", help="whether these gain anything")
     arguments = parser.parse_args()
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
@@ -198,9 +242,24 @@ def main() -> None:
             continue
         print(f"\n| {name} | calls to 1e-2 | calls to 1e-4 | settings that get there |")
         print(f"|{' --- |' * 4}")
+        if arguments.null_steps:
+            null_steps(problem)
+            continue
         for optimizer, settings in contenders(1 / problem.curvature()).items():
             print_row(optimizer, [problem.count(make) for make in settings])
         print_row("L-BFGS, memory 10", [problem.count_of_lbfgs(10)])
+
+
+def null_steps(problem: Problem) -> None:
+    """Print the rows of the loop of the paper."""
+    unit = 1 / problem.curvature()
+    for null, falls in product((True, False), repeat=2):
+        name = f"null steps {'yes' if null else 'no'}, beta {'falls' if falls else 'stays'}"
+        counts = [
+            problem.count_by_the_paper(beta * unit, kappa, null_steps=null, falls=falls)
+            for beta, kappa in product(*STEP_SIZES)
+        ]
+        print_row(name, counts)
 
 
 def print_row(name: str, counts: list[Counts]) -> None:
