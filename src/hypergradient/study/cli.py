@@ -26,6 +26,7 @@ from hypergradient.study.commands import (
     stop,
     train,
     wait_for_interrupt,
+    write_beside,
     write_results,
 )
 from hypergradient.study.errors import StudyError
@@ -272,13 +273,29 @@ def status(
 
 
 @app.command()
-def report(study: Name, scale: Scale = None, out: Out = None, device: Device = None) -> None:
+def report(
+    study: Name,
+    scale: Scale = None,
+    out: Out = None,
+    device: Device = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another results folder, of another version or other settings: writes one page "
+            "that compares the two.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Write a study's tables and report anew from the results there are."""
     declared, store = declared_and_store(study, scale, out, device)
     check_own(store.folder)
     if not store.begun():
         raise StudyError(f"nothing was run in {store.folder}: hypergradient run {study} runs it")
     check_writable(store.folder)
+    if beside is not None:
+        say(f"beside: {write_beside(declared, store, beside)}")
+        return
     runs = write_results(study, declared, store, anew=True)
     say(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
 

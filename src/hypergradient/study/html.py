@@ -64,4 +64,6 @@ def packed(content: bytes) -> Markup:
 
 def command() -> str:
     """Return the command that is running, as a person typed it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    words = ["python", "-m", "hypergradient"] if name == "__main__.py" else [name]
+    return shlex.join([*words, *sys.argv[1:]])

@@ -213,11 +213,11 @@ def test_the_curves_of_many_runs_are_thinned() -> None:
         lr_mean=pl.lit(None, pl.Float64),
     )
     drawn = run_curves(runs, long)
-    assert drawn["thinned"] == points_of(500) == 50
+    assert drawn["thinned"] == points_of(500) == 40
     assert drawn["runs"][0]["epoch"] == []
     curve = drawn["runs"][7]
-    assert len(curve["epoch"]) == 50
+    assert len(curve["epoch"]) == 40
     assert (curve["epoch"][0], curve["epoch"][-1]) == (0, 399)
     assert curve["train_loss"][-1] == 57.0
-    assert curve["lr_mean"] == [None] * 50
-    assert run_curves(runs, long.head(50))["thinned"] is None
+    assert curve["lr_mean"] == [None] * 40
+    assert run_curves(runs, long.head(40))["thinned"] is None

@@ -166,6 +166,7 @@ def as_list(value: object) -> object:
 
 
 FigureName = Literal[
+    "beside",
     "compare",
     "summary",
     "untuned",

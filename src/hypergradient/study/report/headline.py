@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from hypergradient.study.results import beside
 from hypergradient.study.results.pairs import HYPERGRADIENT
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
     Returns:
         A few sentences.
     """
+    if "beside" in names:
+        return beside.sentences(statistics.runs)
     if "compare" in names:
         return statistics.verdict
     told = []

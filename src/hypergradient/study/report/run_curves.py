@@ -17,8 +17,8 @@ CURVES: Final = (*LOSS_LABELS, "lr_mean")
 MOST_POINTS: Final = 200
 """The most points of a curve: a panel is some 300 pixels wide."""
 
-MOST_NUMBERS: Final = 100_000
-"""The most numbers of all curves together, which bounds the page's size: about 400 kB."""
+MOST_NUMBERS: Final = 80_000
+"""The most numbers of all curves together, which bounds the page's size: about 300 kB."""
 
 _DIGITS: Final = 4  # the tables hold all
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from hypergradient.study.results.beside import FOLDER
 from hypergradient.study.results.pairs import hyperparameters, symbol
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def runs_table(runs: pl.DataFrame) -> dict[str, Any]:
     schedule = ["schedule"] if runs["schedule"].n_unique() > 1 else []
     last = [name for name in SHOWN if name in runs.columns and runs[name].count()]
     names = ["method", *several, *schedule, *options, "seed", *last]
-    labels = {"method": "Method", "task": "Task", "schedule": "Schedule", "seed": "Seed"} | SHOWN
+    labels = {"method": "Method", "task": "Task", "schedule": "Schedule", "seed": "Seed"}
+    labels |= {FOLDER: "Folder"} | SHOWN
     shown = runs.head(MOST)
     return {
         "columns": [labels.get(name, symbol(name)) for name in names],

@@ -2,6 +2,7 @@
 // The table behind a figure, which a page that was mailed still has. A text that a spreadsheet
 // would take for a formula gets an apostrophe before it.
 const tables = {
+  beside: (figure) => data.beside.filter((s) => s.metric === metricOf(figure)),
   compare: (figure) => data.compareEnds.filter((e) => e.metric === metricOf(figure)),
   sensitivity: (figure) => data.sensitivity[metricOf(figure)],
   relative: (figure) => data.relative[metricOf(figure)],
