@@ -19,7 +19,7 @@ from recording import FOLDER, Recording
 
 HERE = Path(__file__).parent
 MEASURED = ("peers", "throughput", "overhead", "growth")  # each records its own numbers
-PRINTED = ("step", "stacking")  # these print Markdown, which is recorded
+PRINTED = ("step", "stacking", "gdtuo", "convex")  # these print Markdown, which is recorded
 WITH_DATA = ("throughput", "overhead")
 
 

@@ -14,7 +14,12 @@ from recording import read
 from throughput import SHORT
 
 MODELS = {"logistic regression": "logistic regression", "MLP 64-100-100-10": "MLP"}
-HEADINGS = {"step": "The step, and whole training steps", "stacking": "Stacked runs"}
+HEADINGS = {
+    "step": "The step, and whole training steps",
+    "stacking": "Stacked runs",
+    "gdtuo": "Momentum, betas and step sizes that learn",
+    "convex": "Gradients that smooth convex problems take",
+}
 
 
 def write(folder: Path, page: Path) -> None:
@@ -24,6 +29,8 @@ def write(folder: Path, page: Path) -> None:
         "step": printed,
         "throughput": throughput,
         "stacking": printed,
+        "gdtuo": printed,
+        "convex": printed,
         "overhead": overhead,
         "growth": growth,
         "gpu_step": gpu_step,

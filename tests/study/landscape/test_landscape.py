@@ -11,7 +11,7 @@ from hypergradient.functions import FUNCTIONS
 from hypergradient.study import cli
 from hypergradient.study.errors import StudyError
 from hypergradient.study.import_by_name import import_object
-from hypergradient.study.landscape import functions, lab, search, tabulate
+from hypergradient.study.landscape import figures, functions, lab, search, tabulate
 from hypergradient.study.landscape.descend import Descents, descend
 from hypergradient.study.landscape.methods import DEFAULT, METHODS, PUBLISHED, Setting, find_methods
 
@@ -85,7 +85,9 @@ def test_the_published_numbers():
     assert constant.steps_to(0.1) == [500]
 
 
-@pytest.mark.parametrize("name", ["gd+", "nag+ global", "adam+", "gdm"])
+@pytest.mark.parametrize(
+    "name", ["gd+", "nag+ global", "adam+", "gdm", "gdm hdm", "gdm hdm momentum"]
+)
 def test_settings_side_by_side_do_not_touch_each_other(name):
     """Not even one that diverges at once."""
     alphas = [0.0] if METHODS[name].kind == "constant" else [1e-5, 1e-7]
@@ -97,6 +99,25 @@ def test_settings_side_by_side_do_not_touch_each_other(name):
         steps = len(alone.points)
         assert torch.equal(together.points[:steps, i].nan_to_num(), alone.points[:, 0].nan_to_num())
         assert torch.equal(together.rates[:steps, i].nan_to_num(), alone.rates[:, 0].nan_to_num())
+        if alone.momenta is not None:
+            assert torch.equal(together.momenta[:steps, i], alone.momenta[:, 0])
+
+
+def test_a_momentum_that_learns_is_in_the_table_and_drawn():
+    names = ["gdm", "gdm hdm momentum"]
+    landscape = lab.explore("quadratic", FUNCTIONS["quadratic"], names, 60, searched=True)
+    fixed, learned = (descent.path for descent in landscape.descents)
+    assert fixed.momenta is None
+    momenta = learned.momenta[:, 0]
+    assert momenta[0] == 0.5
+    assert momenta.unique().numel() > 10
+    assert learned.distances[-1, 0] < fixed.distances[-1, 0]
+    table = tabulate.steps(landscape)
+    own = table.filter(method="GDM hdm momentum")["momentum"].to_list()
+    assert own == momenta.tolist()
+    assert table.filter(method="GDM")["momentum"].null_count() == len(fixed.points)
+    (axes,) = figures.draw_momenta(landscape).axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [momenta.tolist()]
 
 
 def test_a_descent_ends_when_there_is_nothing_left_to_show():

@@ -6,6 +6,7 @@ package for a GPU have tests of their own; here are optimizers that need neither
 tensors of "meta" do have numbers, and whole runs are compared with those of the CPU.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.run import Run
 from hypergradient.study.errors import StudyError
 from hypergradient.study.tasks.data.base import Data
-from hypergradient.study.train.devices import random_numbers, random_state, resolve, seeded
+from hypergradient.study.train.devices import (
+    prepare,
+    random_numbers,
+    random_state,
+    resolve,
+    seeded,
+)
 from hypergradient.study.train.ensemble import Ensemble
 from hypergradient.study.train.start import start_session
 from hypergradient.study.train.training import Training
@@ -124,6 +131,19 @@ def test_a_device_is_part_of_a_run_only_where_it_is_not_the_cpu():
     named = [run_of("digits-mlp", "Untuned", device=device) for device in ("cpu", "cuda", "mps")]
     assert [each.id == run.id for each in named] == [True, False, False]
     assert len({each.derive_seed("batches", 1) for each in named}) == 1
+
+
+def test_a_gpu_computes_deterministically(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch, "use_deterministic_algorithms", lambda mode, **options: asked.append((mode, options))
+    )
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    prepare(torch.device("cpu"))
+    assert asked == []
+    prepare(torch.device("cuda"))
+    assert asked == [(True, {"warn_only": True})]  # there is not always such an algorithm
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_a_study_goes_on_another_device(study_file):

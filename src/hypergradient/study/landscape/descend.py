@@ -31,11 +31,13 @@ class Descents:
         points: Where it was, (T + 1, n, 2), float64; not finite once it has diverged.
         rates: The learning rate of each coordinate that the step used, (T + 1, n, 2).
         distances: From the nearest minimum, (T + 1, n).
+        momenta: The momentum of each step, (T + 1, n), if it learns; else None.
     """
 
     points: Tensor
     rates: Tensor
     distances: Tensor
+    momenta: Tensor | None = None
 
     def steps_to(self, tolerance: float) -> list[int | None]:
         """Return after how many steps each first was within ``tolerance`` of a minimum."""
@@ -75,7 +77,7 @@ def descend(
     sizes = [len(p) for p in params]
     back = torch.tensor(order).argsort()
     points, rates = _state(optimizer)
-    history = [(points, rates, _distances(points, minima))]
+    history = [(points, rates, _distances(points, minima), _momenta(optimizer))]
     for _ in range(steps):
         # With Nesterov's momentum the parameters are at the look-ahead point x - gamma v.
         gradients = torch.split(function.gradient(torch.cat(params)), sizes)
@@ -84,11 +86,14 @@ def descend(
         optimizer.step()
         before, (points, rates) = points, _state(optimizer)
         distances = _distances(points, minima)
-        history.append((points, rates, distances))
+        history.append((points, rates, distances, _momenta(optimizer)))
         moved = (points - before).abs().amax(-1)
         if not ((distances > CLOSE) & (moved > STILL)).any():  # NaN is above nothing
             break
-    return Descents(*(torch.stack(column)[:, back] for column in zip(*history, strict=True)))
+    columns = [torch.stack(column) for column in zip(*history, strict=True)]
+    points, rates, distances = (column[:, back] for column in columns[:3])
+    learned = columns[3][:, back] if method.learns_momentum else None
+    return Descents(points, rates, distances, learned)
 
 
 def _optimizer(
@@ -96,10 +101,14 @@ def _optimizer(
 ) -> tuple[HypergradientOptimizer, list[int]]:
     """An optimizer over all settings, a group a beta, and which setting each row of it is."""
     order = sorted(range(len(settings)), key=lambda i: settings[i].hypergrad_lr)
+
+    def of_group(i: int) -> tuple[float, int]:  # which has one beta, and one momentum
+        return settings[i].hypergrad_lr, i if method.learns_momentum else 0
+
     start = torch.tensor([function.start], dtype=torch.float64)
     groups: list[dict[str, Any]] = []
     alphas: list[Tensor] = []
-    for beta, members in groupby(order, key=lambda i: settings[i].hypergrad_lr):
+    for (beta, _), members in groupby(order, key=of_group):
         alpha = torch.tensor([[settings[i].lr] for i in members], dtype=torch.float64)
         each = (
             [alpha.expand(-1, 2)] if method.options["granularity"] == "element" else alpha.view(-1)
@@ -124,6 +133,12 @@ def _state(optimizer: HypergradientOptimizer) -> tuple[Tensor, Tensor]:
             points.append(p.clone() if velocity is None else p + group["momentum"] * velocity)
             rates.append(optimizer.state[p]["lr"].expand(p.shape).clone())
     return torch.cat(points), torch.cat(rates)
+
+
+def _momenta(optimizer: HypergradientOptimizer) -> Tensor:
+    """The momentum of each group; where it learns, a group is a setting."""
+    momenta = [group.get("momentum", 0.0) for group in optimizer.param_groups]
+    return torch.tensor(momenta, dtype=torch.float64)
 
 
 def _or_none(steps: Tensor, reached: Tensor) -> list[int | None]:

@@ -32,16 +32,24 @@ if TYPE_CHECKING:
 
 SHARED: Final = "#b8570b"
 
+HDM: Final = "#2b8a3e"
+
+LEARNED: Final = "#9c36b5"
+
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "constant": {"color": CONSTANT, "ls": (0, (3, 1.6)), "zorder": 3},
     "own": {"color": ADAPTIVE, "ls": "-", "zorder": 5},
     "shared": {"color": SHARED, "ls": "-", "zorder": 4},
+    "hdm": {"color": HDM, "ls": "-", "zorder": 4},
+    "learned": {"color": LEARNED, "ls": "-", "zorder": 5},
 }
 
 NAMES: Final = {
     "constant": "constant rate",
     "own": "a rate for each coordinate (+)",
     "shared": "one rate for both (+ global)",
+    "hdm": "one rate (hdm)",
+    "learned": "and momentum (hdm)",
 }
 
 LATTICE = 201
@@ -143,6 +151,26 @@ def draw_rates(landscape: Landscape) -> Figure:
         ]
         own = any(METHODS[descent.method].kind == "own" for descent in landscape.descents)
         _legend(figure, landscape, coordinates if own else [])
+    return figure
+
+
+def draw_momenta(landscape: Landscape) -> Figure:
+    """Draw the momentum of the methods that learn it, against the step."""
+    with mpl.rc_context(STYLE):
+        figure = blank((PAGE * 0.6, 2.1))
+        axes = figure.subplots()
+        for descent in landscape.descents:
+            if descent.path.momenta is not None:
+                momenta = descent.path.momenta[:, 0].numpy()
+                look = LOOKS[METHODS[descent.method].kind]
+                axes.plot(range(len(momenta)), momenta, label=METHODS[descent.method].title, **look)
+        axes.set_ylim(0, 1.03)
+        axes.set_ylabel("Momentum")
+        axes.set_title(landscape.function.title, fontweight="bold")
+        _step_axis(axes, landscape)
+        learned = [d.path.momenta for d in landscape.descents if d.path.momenta is not None]
+        axes.set_xlim(0, max(map(len, learned)))
+        figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -287,4 +315,5 @@ def _legend(figure: Figure, landscape: Landscape, more: list[Line2D] | None = No
         for kind in kinds
     ]
     handles += more or []
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    across = len(handles) if figure.get_figwidth() >= PAGE else 2
+    figure.legend(handles=handles, loc="outside upper center", ncols=across, columnspacing=1.2)

@@ -106,7 +106,10 @@ def write(landscapes: Sequence[Landscape], folder: Path) -> Path:
         drawn = folder / "figures"
         steps = tabulate.steps(landscape)
         save(figures.draw_paths(landscape), steps, drawn, f"{landscape.name}-paths")
-        for column, draw in (("distance", figures.draw_distances), ("rates", figures.draw_rates)):
+        drawers = {"distance": figures.draw_distances, "rates": figures.draw_rates}
+        if any(descent.path.momenta is not None for descent in landscape.descents):
+            drawers["momentum"] = figures.draw_momenta
+        for column, draw in drawers.items():
             columns = tabulate.COLUMNS[column]
             table = steps.select("method", "lr", "hypergrad_lr", "step", *columns)
             save(draw(landscape), table, drawn, f"{landscape.name}-{column}")

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 MOMENTUM = {"momentum": 0.5, "classical": True}
 
+_SUFFIXES = {
+    "constant": "",
+    "own": "+",
+    "shared": "+ global",
+    "hdm": " hdm",
+    "learned": " hdm momentum",
+}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -22,7 +30,8 @@ class Method:
 
     Attributes:
         base: "GD", "GDM", "NAG" or "Adam".
-        kind: "constant", "own" (a rate for each coordinate) or "shared" (Fischer's global one).
+        kind: "constant", "own" (a rate for each coordinate), "shared" (Fischer's global one), "hdm"
+            (one rate by the rule of that name) or "learned" (the momentum learns, too).
         optimizer: The class.
         options: All but the parameters, the rate and its step size.
     """
@@ -34,7 +43,11 @@ class Method:
 
     @property
     def title(self) -> str:
-        return self.base + {"constant": "", "own": "+", "shared": "+ global"}[self.kind]
+        return self.base + _SUFFIXES[self.kind]
+
+    @property
+    def learns_momentum(self) -> bool:
+        return bool(self.options.get("learn"))
 
 
 @dataclass(frozen=True)
@@ -73,8 +86,15 @@ _ALL = [
     for base, (optimizer, options) in _BASES.items()
 ]
 
+_HDM = {"rule": "hdm", "granularity": "tensor", **MOMENTUM}
+
+_ALL += [  # the heavy ball of Chu et al. (2025)
+    Method("GDM", "hdm", SGDHD, _HDM),
+    Method("GDM", "learned", SGDHD, {**_HDM, "learn": {"momentum": 0.1}}),
+]
+
 METHODS = {method.title.lower(): method for method in _ALL}
-"""The methods by name: gd, gd+, "gd+ global" and so on."""
+"""The methods by name: gd, gd+, "gd+ global" and so on, and "gdm hdm momentum"."""
 
 DEFAULT = tuple(name for base in _BASES for name in (base.lower(), f"{base.lower()}+"))
 """The eight methods of Fischer (2020)."""

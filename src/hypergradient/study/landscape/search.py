@@ -48,12 +48,16 @@ def grid(function: Function, method: Method) -> list[Setting]:
     """Return the settings to try: alpha from 1e-5 to 1, beta in decades about the function's own.
 
     The first update changes a rate by beta g^2, so the decades of beta are those at which it
-    changes alpha = 0.01 by a factor of 1e-3 to 1e2, g being the gradient at the start.
+    changes alpha = 0.01 by a factor of 1e-3 to 1e2, g being the gradient at the start. By "hdm" it
+    changes by beta, from 1e-5 to 1.
     """
     if method.kind == "constant":
         count, span = DECADES**2, DECADES - 1
         alphas = [HIGHEST_LR * 10 ** (-span * (1 - i / (count - 1))) for i in range(count)]
         return [Setting(float(f"{alpha:.3g}")) for alpha in alphas]
+    if method.options.get("rule") == "hdm":  # beta is the first move of the rate, and has its unit
+        betas = [10.0**-j for j in range(DECADES)]
+        return [Setting(HIGHEST_LR * 10.0**-i, b) for i in range(DECADES) for b in betas]
     start = torch.tensor([function.start], dtype=torch.float64)
     squared = function.gradient(start).square().mean().item()
     middle = math.floor(math.log10(0.01 / squared)) if squared > 0 else 0

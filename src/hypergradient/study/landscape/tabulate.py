@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOLERANCES = (0.1, 1e-2, 1e-3)
 
-COLUMNS = {"distance": ["distance"], "rates": ["rate_x", "rate_y"]}
+COLUMNS = {"distance": ["distance"], "rates": ["rate_x", "rate_y"], "momentum": ["momentum"]}
 
 
 def steps(landscape: Landscape) -> pl.DataFrame:
@@ -24,7 +24,8 @@ def steps(landscape: Landscape) -> pl.DataFrame:
 
     Returns:
         ``method``, ``lr``, ``hypergrad_lr``, ``step``, ``x``, ``y``, ``distance`` from the nearest
-        minimum, ``rate_x`` and ``rate_y``, the rates that the step used.
+        minimum, ``rate_x`` and ``rate_y``, the rates that the step used, and ``momentum``, if it
+        learns.
     """
     parts = []
     for descent in landscape.descents:
@@ -36,6 +37,8 @@ def steps(landscape: Landscape) -> pl.DataFrame:
             "rate_x": rates[:, 0],
             "rate_y": rates[:, 1],
         }
+        if descent.path.momenta is not None:
+            columns["momentum"] = descent.path.momenta[:, 0]
         parts.append(
             pl.DataFrame({name: values.numpy() for name, values in columns.items()})
             .with_columns(pl.when(pl.all().is_finite()).then(pl.all()))
@@ -47,7 +50,7 @@ def steps(landscape: Landscape) -> pl.DataFrame:
                 pl.all(),
             )
         )
-    return pl.concat(parts)
+    return pl.concat(parts, how="diagonal")
 
 
 def tried(landscape: Landscape) -> pl.DataFrame:

@@ -9,8 +9,8 @@
   const byId = (id) => document.getElementById(id);
   const hidden = new Set(); // the kinds of rate that a key has switched off
   const FRAMES = 240, FRAME_MS = 42;
-  const COLOURS = { constant: "--constant", own: "--adaptive", shared: "--shared" };
-  const DASHES = { constant: "dash", own: "solid", shared: "solid" };
+  const COLOURS = { constant: "--constant", own: "--adaptive", shared: "--shared", hdm: "--hdm", learned: "--learned" };
+  const DASHES = { constant: "dash", own: "solid", shared: "solid", hdm: "solid", learned: "solid" };
   let here = data.landscapes[0];
   let timer = null;
 
