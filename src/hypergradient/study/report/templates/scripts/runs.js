@@ -10,7 +10,8 @@ const nameOfRun = (row) => {
   const heads = everyRun.tHead.rows[0].cells;
   return [...row.cells].slice(0, Number(everyRun.dataset.names)).flatMap((cell, i) => {
     const text = cell.textContent.trim();
-    return text === "–" ? [] : [Number.isNaN(Number(text)) ? text : `${lower(heads[i].textContent.trim())} ${text}`];
+    const head = heads[i].textContent.replace(/ [▲▼]$/, "").trim(), speaks = Number.isNaN(Number(text)) && head[0] !== lower(head)[0];
+    return text === "–" ? [] : [speaks ? text : `${lower(head)} ${text}`]; // "Adam" needs no heading, "none" does
   }).join(", ");
 };
 const showRuns = () => {
