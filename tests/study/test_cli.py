@@ -29,7 +29,7 @@ def no_training(monkeypatch):
 
 BAD = {
     "unknown-study": (["run", "tuning-logrge"], "did you mean tuning-logreg?"),
-    "unknown-study-far": (["run", "zzz"], "choose from demo, drop-in, iclr-curves"),
+    "unknown-study-far": (["run", "zzz"], "choose from demo, drop-in, gdtuo"),
     "no-file": (["run", "here.toml"], "no study file here.toml"),
     "syntax": (["run", "broken.toml"], "broken.toml: "),
     "no-scale": (["run", "demo", "--scale", "huge"], "demo has no scale 'huge'; declared: none"),

@@ -8,11 +8,16 @@ import polars as pl
 
 from hypergradient.study.results import beside
 from hypergradient.study.results.pairs import HYPERGRADIENT
+from hypergradient.study.results.towers import NEAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hypergradient.study.results.statistics import Statistics
+
+
+POINT = 1.0
+"""How many percent two accuracies may differ and be called near."""
 
 
 def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
@@ -40,6 +45,10 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
         told += breadth(statistics.widths["train_loss"])
     if "untuned" in names:
         told += nearness(statistics.untuned.scores)
+    if "accuracy" in names:
+        told += accuracies(statistics.accuracies_beside)
+    if "towers" in names:
+        told += floors(statistics.tower_ranges)
     if not told and statistics.paired.height:
         summary = statistics.summary["train_loss"]
         return [*losses(summary, statistics.runs), *without_rate(summary)]
@@ -117,6 +126,36 @@ def breadth(widths: pl.DataFrame) -> list[str]:
     return [
         f"Decades of α₀ within 10 % of the best training loss, median over lines: {_listed(parts)}."
     ]
+
+
+def accuracies(table: pl.DataFrame) -> list[str]:
+    """Say how many of our accuracies are near a published one, for each task.
+
+    Args:
+        table: From `results.accuracy.beside_published_accuracies`.
+    """
+    away = [(pl.col("ours") - pl.col(name)).abs() for name in ("paper", "rerun")]
+    counts = table.group_by("task", maintain_order=True).agg(
+        near=(pl.min_horizontal(away) <= POINT).sum(), rows=pl.len()
+    )
+    parts = [f"{near} of {rows} ({task})" for task, near, rows in counts.iter_rows()]
+    return [
+        f"Within a point of the published accuracy, or of that code run anew: {_listed(parts)}."
+    ]
+
+
+def floors(ranges: pl.DataFrame) -> list[str]:
+    """Say how wide the good starts are for each height of a tower.
+
+    Args:
+        ranges: From `results.towers.ranges`.
+    """
+    parts = [
+        f"{decades:.2g} at height {height}"
+        for height, decades in ranges.select("height", "decades").drop_nulls().iter_rows()
+    ]
+    what = f"Decades of starts that end within {NEAR:.2g} times the best loss"
+    return [f"{what}: {_listed(parts)}."] if parts else []
 
 
 def nearness(scores: pl.DataFrame) -> list[str]:
