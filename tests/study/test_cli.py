@@ -29,7 +29,7 @@ def no_training(monkeypatch):
 
 BAD = {
     "unknown-study": (["run", "tuning-logrge"], "did you mean tuning-logreg?"),
-    "unknown-study-far": (["run", "zzz"], "choose from demo, drop-in, iclr-curves"),
+    "unknown-study-far": (["run", "zzz"], "choose from demo, drop-in, "),
     "no-file": (["run", "here.toml"], "no study file here.toml"),
     "syntax": (["run", "broken.toml"], "broken.toml: "),
     "no-scale": (["run", "demo", "--scale", "huge"], "demo has no scale 'huge'; declared: none"),
@@ -162,7 +162,8 @@ def no_report(monkeypatch):
 def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_path):
     arguments = (study_file(epochs=3), "--out", "out", "--workers", "2")
     code, shown, _ = command("plan", *arguments)
-    first, heads, *rows, last = shown.splitlines()
+    loading, first, heads, *rows, last = shown.splitlines()
+    assert loading == "loading torch and the study"
     assert (code, first) == (0, "small: 12 runs, 0 of them done")
     assert heads.split()[:3] == ["task", "method", "runs"]
     assert {tuple(row.split()[:3]) for row in rows} == {
@@ -175,7 +176,7 @@ def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_
     assert not (tmp_path / "out").exists()
     runs = load_study(study_file(epochs=3)).runs()
     work(runs, Store(tmp_path / "out"), None)
-    assert command("plan", *arguments)[1] == "small: 12 runs, 12 of them done\n"
+    assert command("plan", *arguments)[1] == f"{loading}\nsmall: 12 runs, 12 of them done\n"
 
 
 @pytest.mark.usefixtures("no_report")
@@ -204,7 +205,10 @@ def test_status_report_and_clean(command, study_file, tmp_path):
     assert failure.startswith(f"failed: {in_full(failed)}: ValueError: no luck")
 
     code, shown, _ = command("report", path, "--out", "out")
-    assert (code, shown) == (0, "writing the report\n3 of 12 runs are in out/report.html\n")
+    assert (code, shown.splitlines()[1:]) == (
+        0,
+        ["writing the report", "3 of 12 runs are in out/report.html"],
+    )
     assert len(pl.read_parquet(tmp_path / "out" / "runs.parquet")) == 3
 
     _, shown, _ = command("clean", path, "--out", "out", "--yes")
