@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import polars as pl
 import pytest
@@ -221,6 +222,19 @@ def test_status_report_and_clean(command, study_file, tmp_path):
     assert command("clean", path, "--out", "out")[1].startswith("nothing to delete")
 
 
+def test_runs_of_a_stack_are_one_line_of_the_status(command, study_file, tmp_path):
+    path, store = study_file(), Store(tmp_path / "out")
+    runs = load_study(path).runs()[:5]
+    with ExitStack() as claims:
+        for number, run in enumerate(runs):
+            claim = claims.enter_context(store.claim(run))
+            claims.enter_context(claim.metrics([{"epoch": e} for e in range(1 + (number > 0))]))
+        _, shown, _ = command("status", path, "--out", "out")
+    assert shown.splitlines()[1:] == [
+        "training: digits-logreg: 5 runs of SGD, Adam, SGD-HD: 0 to 1 of 2 epochs"
+    ]
+
+
 def test_clean_asks_and_leaves_what_is_being_trained(command, study_file, tmp_path, monkeypatch):
     path, store = study_file(), Store(tmp_path / "out")
     run = load_study(path).runs()[0]
@@ -269,9 +283,12 @@ def test_plain_lines_estimate_the_time_left(monkeypatch, capsys):
     for seconds, trained in ((0, 50), (5, 60), (10, 70), (12, 74), (20, 90), (25, 100)):
         now[0] = 100.0 + seconds
         show(Progress(runs=10, finished=trained // 10, epochs=100, trained=trained))
+    now[0] = 135.0
+    show(Progress(10, 9, 100, 95, latest="\x1b[2J.py: training loss 0.5"))
     assert capsys.readouterr().out.splitlines() == [
         "7/10 runs, about 15 s left",
         "9/10 runs, about 5 s left",
+        "9/10 runs, about 4 s left, \\x1b[2J.py: training loss 0.5",
     ]
 
 
