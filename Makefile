@@ -45,6 +45,7 @@ gpu: .venv/dev  ## laws, steps, training and a language model on one GPU, under 
 	$(BIN)/python benchmarks/gpu_step.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 	$(BIN)/python benchmarks/gpu_training.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 	$(BIN)/python benchmarks/gpu_language_model.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
+	$(BIN)/python benchmarks/gpu_study.py $(if $(TINY),--tiny --device cpu --folder results/gpu)
 
 mutations: .venv/dev  ## make each fault of tests/faults.toml, and write who catches it in docs/mutations.md
 	$(BIN)/python tests/mutations.py

@@ -12,7 +12,7 @@ pytest.importorskip("triton", reason="Triton is not installed: there are no kern
 
 from stepping import DEVICE
 
-from hypergradient import SGDHD, AdamHD, AdamWHD
+from hypergradient import SGDHD, AdamHD, AdamWHD, Untuned
 from hypergradient.engine import native_library
 from hypergradient.engine.gpu import device, lane
 
@@ -74,6 +74,12 @@ def drop_parameter(optimizer: Any, _: list[Tensor]) -> None:
     optimizer.param_groups[0]["params"].pop()
 
 
+def look_at_average(optimizer: Any, _: list[Tensor]) -> None:
+    if hasattr(optimizer, "averaged"):
+        with optimizer.averaged():
+            pass
+
+
 CHANGES: dict[str, Change] = {
     "nothing": lambda *_: None,
     "beta": option("hypergrad_lr", 1e-2),
@@ -92,7 +98,9 @@ CHANGES: dict[str, Change] = {
     "one anew": start_anew,
     "one group more": add_group,
     "one parameter less": drop_parameter,
+    "average and back": look_at_average,
 }
+NOT_OF_UNTUNED = {"maximize", "rule"}
 
 
 def trained(
@@ -111,8 +119,7 @@ def trained(
             return torch.randn(p.shape, generator=generator).to(DEVICE)
 
         params: list[Tensor] = [nn.Parameter(torch.ones(s, device=DEVICE)) for s in ((5, 3), (7,))]
-        options = {"momentum": 0.9, "nesterov": True} if kind is SGDHD else {}
-        optimizer = kind(params, lr=0.03, hypergrad_lr=1e-3, granularity=granularity, **options)
+        optimizer = optimizer_of(kind, params, granularity)
         for step in range(7):
             for p in params:
                 p.grad = random(p)
@@ -122,13 +129,22 @@ def trained(
     return params, repeats
 
 
+def optimizer_of(kind: Any, params: list[Tensor], granularity: str) -> Any:
+    if kind is Untuned:
+        first, second = params
+        return Untuned([{"params": [first]}, {"params": [second], "lr": 0.5}], weight_decay=0.1)
+    options = {"momentum": 0.9, "nesterov": True} if kind is SGDHD else {}
+    return kind(params, lr=0.03, hypergrad_lr=1e-3, granularity=granularity, **options)
+
+
 def turns() -> list[Any]:
     """Every change with every optimizer; granularities take turns."""
     granularities = ("group", "tensor", "element")
     return [
         pytest.param(change, kind, granularities[(i + j) % 3], id=f"{change}-{kind.__name__}")
         for i, change in enumerate(CHANGES)
-        for j, kind in enumerate((SGDHD, AdamHD, AdamWHD))
+        for j, kind in enumerate((SGDHD, AdamHD, AdamWHD, Untuned))
+        if not (kind is Untuned and change in NOT_OF_UNTUNED)
     ]
 
 

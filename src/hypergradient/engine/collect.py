@@ -68,7 +68,7 @@ class Collector:
         own_rates = granularity in ("tensor", "element", "member")
         own_products = granularity == "tensor" or ranks is not None
         fused, states = group.get("fused"), optimizer.state
-        trace = self._trace
+        trace, eager = self._trace, not torch.compiler.is_compiling()
         batches: Batches = []
         key_of_batch: Number | None = None
         for p in group["params"]:
@@ -76,7 +76,7 @@ class Collector:
             if grad is None:
                 continue
             sparse = grad.is_sparse
-            if sparse or fused or grad.is_neg():  # torch's fused kernels refuse such a view
+            if sparse or fused or (eager and grad.is_neg()):  # torch's fused kernels refuse that
                 _refuse(base, group, p, grad)
                 grad = dense_gradient(p).resolve_neg()
             state = states[p]

@@ -57,7 +57,7 @@ class NativeStep:
         self.others: Batches = []
         self.remaining: Batches = []
         self.accepted: list[Accepted] = []
-        self.rows = array("q")
+        self.rows: array[int]
         self.tensors: list[tuple[Tensor, ...]] = []
         self.arguments: list[float] = []
         self.moving: list[Tensor] = []
@@ -65,6 +65,7 @@ class NativeStep:
         if not usable():
             self.others = self.remaining = batches
             return
+        self.rows = array("q")
         for rule, steps in batches:
             self._accept(rule, steps)
 

@@ -77,7 +77,7 @@ class NativeRepeat:
         cls, optimizer: "StatefulOptimizer", batches: Batches, native: NativeStep
     ) -> "NativeRepeat | None":
         """Return how to repeat a step; None if C did not make all of it, or not in plain order."""
-        if not native.rows or native.others or native.remaining:
+        if not native.accepted or native.others or native.remaining:
             return None
         plain = all(t.is_contiguous() for _, *own in native.tensors for t in own)
         return cls(optimizer, batches, native) if plain else None

@@ -70,7 +70,8 @@ class HypergradientOptimizer(StatefulOptimizer):
             if any(group["learn"] for group in self.param_groups):
                 move_hyperparameters(self, alone=ranks is None)  # momentum, betas, weight decay
             on_device = DeviceStep.of(self, products, alone=ranks is None)
-            if on_device is not None and on_device.repeat():
+            if on_device is not None and on_device.repeat(self._move_rates):
+                self._after_step()
                 return loss  # nothing but gradients has changed since the last step
             collector = Collector(self, products, ranks, on_device)
             native = self._collect(collector, ranks, on_device)

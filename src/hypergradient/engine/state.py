@@ -240,7 +240,9 @@ class StatefulOptimizer(Optimizer):
         for i, p, group in zip(indices, params, groups, strict=True):
             saved, state = state_dict["state"].get(i, {}), self.state.get(p, {})
             for name in self._wider_than_p(group, p) & saved.keys():
-                state[name] = saved[name].to(p.device, copy=True)
+                own = group["granularity"] == "tensor" and name in rate_names(group)
+                dtype = alpha_of(group).dtype if own else None  # a device may have no float64
+                state[name] = saved[name].to(p.device, dtype, copy=True)
             if "step" in state:  # torch leaves it where it was saved
                 state["step"] = state["step"].to(p.device)
 
@@ -250,8 +252,7 @@ class StatefulOptimizer(Optimizer):
         That would round the rates of tensors and elements, what rules remember, and what a base
         keeps in a dtype of its own choice.
         """
-        rules = (rule_of(group), *RULES.values())
-        names = {"lr", *(name for rule in rules for name in rule.memory)}
+        names = rate_names(group)
         if p in self.state and (self.has_trace or not isinstance(self.base_of(group), KernelBase)):
             fresh = self.initial_state(group, p)
             names |= {name for name, own in fresh.items() if own.dtype != as_real(p).dtype}
@@ -317,3 +318,9 @@ class StatefulOptimizer(Optimizer):
                 state[name] = torch.zeros_like(state["lr"])
                 as_real(state[name]).add_(start)
         return state
+
+
+def rate_names(group: Group) -> set[str]:
+    """Return the states that are a rate, or what a rule remembers of one."""
+    rules = (rule_of(group), *RULES.values())
+    return {"lr", *(name for rule in rules for name in rule.memory)}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DECOUPLES = "decoupled_weight_decay" in signature(adam).parameters
 """Whether torch's `adam` decouples weight decay; before torch 2.7 only its `adamw` does."""
 
+CAPTURABLE = frozenset({"cuda", "xpu", "hpu", "privateuseone", "xla"})
+"""Devices on which torch's Adam reads no step count back if it is told so; elsewhere it refuses."""
+
 
 class Adam(KernelBase):
     """u_t = m_t / (1 - beta1^t) / (sqrt(v_t / (1 - beta2^t)) + eps) (Kingma and Ba 2015, alg. 1).
@@ -119,7 +122,7 @@ class Adam(KernelBase):
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
     ) -> None:
         beta1, beta2 = group["betas"]
-        capturable = group["capturable"] or params[0].device.type != "cpu"
+        capturable = group["capturable"] or params[0].device.type in CAPTURABLE
         lr = group["lr"]
         if group["foreach"] and not capturable and isinstance(lr, Tensor):
             lr = lr.item()  # torch's foreach Adam takes no tensor there
@@ -209,7 +212,7 @@ class AdamHD(HypergradientOptimizer, torch.optim.Adam):
         foreach: as in torch. By default our C function takes the step, or torch's fused kernel,
             wherever these apply.
         maximize: ascend instead.
-        capturable: as in torch; on an accelerator it is always so.
+        capturable: as in torch; where torch can, as on CUDA, it is always so.
         differentiable: as in torch.
         fused: as in torch.
         hypergrad_lr: beta, the step size of the learning rate's own update; or a tower

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
@@ -141,8 +142,8 @@ class SGD(KernelBase):
     def descend(
         self, group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]
     ) -> None:
-        lr = group["lr"]
-        if isinstance(lr, Tensor) and lr.requires_grad and not _takes_recorded_rates():
+        if _refuses_rate(group, grads):
+            lr = group["lr"]
             for p, grad, state in zip(params, grads, states, strict=True):
                 u = self.direction(descent_gradient(group, grad, p), p, state, group)
                 p.addcmul_(u, lr, value=-1)
@@ -169,6 +170,17 @@ class SGD(KernelBase):
             for i, buffer in zip(chosen, buffers, strict=True):
                 if buffer is not None:
                     states[i]["momentum_buffer"] = buffer
+
+
+def _refuses_rate(group: Group, grads: list[Tensor]) -> bool:
+    """Whether torch's kernel cannot take the rate, or would wait for a device to read it."""
+    lr = group["lr"]
+    if not isinstance(lr, Tensor):
+        return False
+    if lr.requires_grad:
+        return not _takes_recorded_rates()
+    eager = not (group["fused"] or lr.is_cpu or is_compiling())
+    return eager and not any(grad.is_sparse for grad in grads)
 
 
 @cache

@@ -295,7 +295,7 @@ class Untuned(AveragingOptimizer):
                     g = descent_gradient(group, wide(dense_gradient(p)), theta)
                     u = base.direction(g, theta, base.init(theta), group)
                     squares = (sum_of_squares(theta), sum_of_squares(u))
-                    sums += torch.stack([*squares, sums.new_tensor(theta.numel())])
+                    sums += torch.stack([*squares, sums.new_full((), theta.numel())])
         if ranks is not None:
             sums = ranks.total({"first rate": sums})["first rate"]
         theta, u, count = sums.unbind()

@@ -20,12 +20,14 @@ from hypergradient.study.commands import (
     default_workers,
     known_and_store,
     live_page,
+    loaded,
     making,
     published_numbers,
     say,
     stop,
     train,
     wait_for_interrupt,
+    write_beside,
     write_results,
 )
 from hypergradient.study.errors import StudyError
@@ -162,7 +164,7 @@ def plan(
     from hypergradient.study.run.plan import costs, duration, in_words
     from hypergradient.study.status import heading
 
-    declared, store = declared_and_store(study, scale, out, device)
+    declared, store = loaded(study, scale, out, device)
     runs = declared.runs()
     missing = store.missing(runs)
     say(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
@@ -202,7 +204,7 @@ def run(
 
     declared, store = known_and_store(study, scale, out, device)
     if declared is None:
-        declared, store = declared_and_store(study, scale, out, device)
+        declared, store = loaded(study, scale, out, device)
     runs = declared.runs()
     with making(store.folder):
         check_own(store.folder)
@@ -272,13 +274,29 @@ def status(
 
 
 @app.command()
-def report(study: Name, scale: Scale = None, out: Out = None, device: Device = None) -> None:
+def report(
+    study: Name,
+    scale: Scale = None,
+    out: Out = None,
+    device: Device = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another results folder, of another version or other settings: writes one page "
+            "that compares the two.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Write a study's tables and report anew from the results there are."""
-    declared, store = declared_and_store(study, scale, out, device)
+    declared, store = loaded(study, scale, out, device)
     check_own(store.folder)
     if not store.begun():
         raise StudyError(f"nothing was run in {store.folder}: hypergradient run {study} runs it")
     check_writable(store.folder)
+    if beside is not None:
+        say(f"beside: {write_beside(declared, store, beside)}")
+        return
     runs = write_results(study, declared, store, anew=True)
     say(f"{len(runs)} of {len(declared.runs())} runs are in {store.folder / 'report.html'}")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hypergradient import __version__
 from hypergradient.study.errors import StudyError, as_one_line, one_line, printable
+from hypergradient.study.files import as_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +55,14 @@ def declared_and_store(
     if device is not None:
         declared = declared.on(resolve(device))
     return declared, Store(out or default_folder(declared.name, declared.scale, declared.device))
+
+
+def loaded(
+    study: str, scale: str | None, out: Path | None, device: str | None
+) -> tuple[Study, Store]:
+    """Do what ``declared_and_store`` does, and say so first: torch takes seconds to import."""
+    say("loading torch and the study")
+    return declared_and_store(study, scale, out, device)
 
 
 def known_and_store(
@@ -255,6 +264,24 @@ def write_results(name: str, study: Study, store: Store, *, anew: bool = False) 
         if not problems:
             note_drawn(store.folder, of)
     return runs
+
+
+def write_beside(study: Study, store: Store, other: Path) -> Path:
+    """Write one page that sets a study's results beside those in another folder.
+
+    Raises:
+        StudyError: The other folder has no tables, or nothing that can be compared.
+    """
+    from hypergradient.study.report.page import write_report
+    from hypergradient.study.results.beside import Tables, beside, names_of, read_tables
+    from hypergradient.study.results.collect import collect
+
+    names = names_of(store.folder, other)
+    there = read_tables(other)
+    both = beside(Tables(*collect(study, store)), there, names)
+    shown = study.model_copy(update={"figures": ("beside",)})
+    name = f"beside-{as_file_name(names[1])}.html"
+    return write_report(shown, *both, store.folder, name=name, tell=complain)
 
 
 def _source_of_report(study: Study, published: pl.DataFrame | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,11 @@ def open_own(path: Path, mode: str, **options: Any) -> IO[Any]:
 
 def _open_no_link(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+
+def as_file_name(text: str) -> str:
+    """Return a text with a "-" for all that the name of a file had better not have."""
+    return re.sub(r"[^-\w.=]+", "-", text)
 
 
 def write_text(path: Path, text: str) -> None:

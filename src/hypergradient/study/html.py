@@ -5,8 +5,10 @@ A page holds everything that it needs: style, scripts and plotly's own script.
 
 from __future__ import annotations
 
+import gzip
 import shlex
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,9 @@ PAGE_STYLE = Path(__file__).parent / "report" / "templates" / "report.css"
 
 PLOTLY = PAGE_STYLE.parent / "vendor" / "plotly-cartesian.min.js"
 """plotly's script for lines, heat maps and contours, a third of the whole; see vendor/README.md."""
+
+UNPACK = PAGE_STYLE.parent / "scripts" / "unpack.js"
+"""The script of all pages that unpacks what they hold compressed, plotly above all."""
 
 
 def environment(templates: Path, filters: Mapping[str, Callable[..., str]]) -> Environment:
@@ -48,10 +53,17 @@ def asset(path: Path) -> Markup:
 
 
 def plotly() -> Markup:
-    """Return plotly's script."""
-    return asset(PLOTLY)
+    """Return plotly's script, packed."""
+    return packed(PLOTLY.read_bytes())
+
+
+def packed(content: bytes) -> Markup:
+    """Return content that a page holds compressed, which makes it half as large; see unpack.js."""
+    return Markup(b64encode(gzip.compress(content, mtime=0)).decode())  # noqa: S704  (letters)
 
 
 def command() -> str:
     """Return the command that is running, as a person typed it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    words = ["python", "-m", "hypergradient"] if name == "__main__.py" else [name]
+    return shlex.join([*words, *sys.argv[1:]])

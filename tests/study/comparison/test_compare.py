@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -53,6 +54,13 @@ def arrays():
     return x.numpy().astype(np.float64), y.numpy().astype(np.int32)
 
 
+def read_only(*given):
+    """The same arrays, as a data frame or a memory map gives them."""
+    for array in given:
+        array.flags.writeable = False
+    return given
+
+
 LOADER = DataLoader(Augmented(), 16, shuffle=True, num_workers=2, persistent_workers=True)
 
 # With the steps of an epoch in batches of 16: of 80 examples, or of 64 where 16 are held out.
@@ -60,6 +68,8 @@ FORMS = {
     "tensors": (points(), 4),
     "a function": (points, 4),
     "arrays": (arrays(), 4),
+    "arrays that are only to be read": (read_only(*arrays()), 4),
+    "a data frame": ((pl.DataFrame(arrays()[0]), pl.Series(arrays()[1])), 4),
     "train and valid": ((points(), points(30)), 5),
     "four arrays": ((*points(), *points(30)), 5),
     "a Dataset": (TensorDataset(*points()), 4),
@@ -261,6 +271,13 @@ BAD = {
     "for inputs of shape (16, 4) float32": FILE.replace("nn.Linear(4, 3)", "nn.Linear(5, 3)"),
     "it is the cross-entropy, of classes": FILE.replace("x[:, :3].argmax(1)", "x[:, :1].round()"),
     "data returns train, or the pair (train, valid)": FILE.replace("return x, ", "return 3, "),
+    "make columns of text or dates numbers": FILE.replace(
+        "return x, ", "return x.numpy().astype(str), "
+    ),
+    "such as y[:, None]": FILE.replace("x[:, :3].argmax(1)", "x[:, 0]").replace(
+        "nn.Linear(4, 3)", "nn.Linear(4, 1)"
+    )
+    + "\nloss = nn.functional.mse_loss\n",
     "80 inputs and 3 targets": FILE.replace("return x, x[:, :3]", "return x, x[:3]"),
     "loss is a function of (outputs, targets)": FILE + "\nloss = 3\n",
     "return one number, its mean()": FILE + "\nloss = nn.CrossEntropyLoss(reduction='none')\n",
@@ -287,7 +304,7 @@ def test_a_bad_file_is_told_what_to_write_before_any_training(own_file, message)
         compare(name)
     assert message in str(said.value)
     assert name in str(said.value)
-    assert not list(Path().glob("results/*/runs"))
+    assert not Path("results", f"compare-{Path(name).stem}").exists()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +312,8 @@ def test_a_bad_file_is_told_what_to_write_before_any_training(own_file, message)
     [
         ({}, "give one of the two"),
         ({"file": "nothing.py"}, "there is no file nothing.py"),
-        ({"file": "nothing"}, "neither a .py file nor a task"),
+        ({"file": "nothing"}, "neither a .py file nor a task; choose from"),
+        ({"file": "digits-mpl"}, "neither a .py file nor a task; did you mean digits-mlp?"),
         ({"model": network}, "compare() has no data"),
         ({"model": network, "data": points(), "optimizers": ["Untund"]}, "did you mean Untuned"),
     ],

@@ -163,6 +163,8 @@ CHANGES = {
     "steps": 7,
     "whole_train_loss": True,
     "device": "cuda",
+    "autocast": "bfloat16",
+    "channels_last": True,
     "threads": 2,
     "results_version": RESULTS_VERSION + 1,
 }
@@ -186,6 +188,8 @@ def test_an_id_is_that_of_before_there_were_later_fields(small):
     assert content.pop("whole_train_loss") is False
     assert content.pop("steps") is None
     assert content.pop("device") == "cpu"
+    assert content.pop("autocast") is None
+    assert content.pop("channels_last") is False
     content["engine"] = content.pop("results_version")  # as it was called at first
     names = {"task": task_identity(run.task), "method": method_identity(run.method)}
     assert run.id == fingerprint(content | {"names": names})[:16]

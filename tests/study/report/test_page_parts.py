@@ -9,9 +9,10 @@ from urllib.parse import unquote
 import polars as pl
 import pytest
 from figure_tables import Declared, epochs_table, runs_table, study_tables
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from hypergradient.study.report.page import write_report
+from hypergradient.study.report.run_curves import MOST_NUMBERS, MOST_POINTS, points_of, run_curves
 from hypergradient.study.results.statistics import Statistics
 
 ERROR = "RuntimeError: <b>out of memory</b>"
@@ -137,3 +138,86 @@ def test_a_mailed_page_keeps_its_tables(report: Path, visit: Callable[..., Page]
 def test_the_page_is_no_wider_than_a_phone(report: Path, visit: Callable[..., Page]) -> None:
     page = visit(report, viewport={"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def chosen(page: Page) -> list[list[dict[str, object]]]:
+    """The curves of the chosen runs: the traces of each panel."""
+    return page.evaluate(
+        "[...document.querySelectorAll('#chosen-runs .plot')].map("
+        "plot => plot.data.map(t => ({x: t.x, y: t.y, name: t.text[0]})))"
+    )
+
+
+def test_a_row_that_is_chosen_shows_its_runs_own_curves(
+    report: Path, visit: Callable[..., Page]
+) -> None:
+    runs, epochs = tables()
+    page = visit(report)
+    box = page.locator("#chosen-runs")
+    assert box.is_hidden()
+    page.locator("#every-run thead button", has_text="Validation loss").click()  # in another order
+    row = page.locator("#every-run tbody tr", has_text="SGD-HD").nth(2)
+    heads = page.locator("#every-run thead th").all_text_contents()
+    label = dict(zip(heads, row.locator("th, td").all_text_contents(), strict=True))
+    row.click()
+    page.wait_for_function("document.querySelectorAll('#chosen-runs .main-svg').length > 0")
+    own = runs.filter(
+        (pl.col("method") == "SGD-HD")
+        & (pl.col("lr") == float(label["α₀"]))
+        & (pl.col("seed") == int(label["Seed"]))
+    )
+    curve = epochs.join(own.select("run_id"), on="run_id")
+    panels = chosen(page)
+    for panel, name in zip(panels, ("train_loss", "valid_loss", "lr_mean"), strict=True):
+        assert len(panel) == 1
+        assert panel[0]["x"] == curve["epoch"].to_list()
+        assert panel[0]["y"] == pytest.approx(curve[name].to_list(), rel=1e-3)
+
+    free = page.locator("#every-run tbody tr", has_text="Free").first
+    free.focus()
+    page.keyboard.press("Enter")
+    assert [len(panel) for panel in chosen(page)] == [2, 2, 2]
+    assert free.get_attribute("aria-selected") == "true"
+    row.click()
+    assert [len(panel) for panel in chosen(page)] == [1, 1, 1]
+    page.locator("#chosen-runs .key button").click()
+    assert box.is_hidden()
+    assert free.get_attribute("aria-selected") == "false"
+
+
+def test_a_failed_run_that_is_chosen_shows_its_error(
+    report: Path, visit: Callable[..., Page]
+) -> None:
+    page = visit(report)
+    page.locator("#every-run tbody tr", has_text="failed").click()
+    assert page.locator("#chosen-runs .failed").text_content() == ERROR
+    assert page.locator("#chosen-runs .panels").is_hidden()
+
+
+def test_a_page_without_an_unpacker_says_so(report: Path, browser: Browser) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(report.as_uri())
+    page.wait_for_selector("text=This browser cannot unpack the figures")
+    page.close()
+
+
+def test_the_curves_of_many_runs_are_thinned() -> None:
+    assert points_of(1) == MOST_POINTS
+    assert points_of(2000) * 2000 * 4 <= MOST_NUMBERS
+    runs = runs_table([{"method": "SGD", "lr": 0.1, "seed": seed} for seed in range(500)])
+    long = pl.DataFrame({"epoch": range(400)}).with_columns(
+        pl.lit("run7").alias("run_id"),
+        train_loss=pl.col("epoch") / 7,
+        valid_loss=1.0,
+        lr_mean=pl.lit(None, pl.Float64),
+    )
+    drawn = run_curves(runs, long)
+    assert drawn["thinned"] == points_of(500) == 40
+    assert drawn["runs"][0]["epoch"] == []
+    curve = drawn["runs"][7]
+    assert len(curve["epoch"]) == 40
+    assert (curve["epoch"][0], curve["epoch"][-1]) == (0, 399)
+    assert curve["train_loss"][-1] == 57.0
+    assert curve["lr_mean"] == [None] * 40
+    assert run_curves(runs, long.head(40))["thinned"] is None

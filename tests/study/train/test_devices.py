@@ -2,18 +2,29 @@
 
 The device here is "meta". Its tensors have no numbers: whoever reads one back, or mixes it with a
 tensor of the CPU, raises. torch's own kernels of SGD and Adam do not work there, and those of this
-package for a GPU have tests of their own; here are optimizers that need neither.
+package for a GPU have tests of their own; here are optimizers that need neither. In `elsewhere`
+tensors of "meta" do have numbers, and whole runs are compared with those of the CPU.
 """
+
+import os
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from elsewhere import Device, lend
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.run import Run
 from hypergradient.study.errors import StudyError
 from hypergradient.study.tasks.data.base import Data
-from hypergradient.study.train.devices import random_numbers, random_state, resolve, seeded
+from hypergradient.study.train.devices import (
+    prepare,
+    random_numbers,
+    random_state,
+    resolve,
+    seeded,
+)
 from hypergradient.study.train.ensemble import Ensemble
 from hypergradient.study.train.start import start_session
 from hypergradient.study.train.training import Training
@@ -76,11 +87,63 @@ def test_steps_of_an_ensemble_are_made_on_its_device():
     assert {p.grad.device.type for p in session.parameters} == {"meta"}
 
 
+WHOLE: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "an average and augmentation": ("cifar10-resnet18-narrow", "Untuned", {}, {}),
+    "momentum and batch norms": ("cifar10-resnet18-narrow", "SGDN-HD", {"lr": 0.01}, {}),
+    "no stack": ("digits-mlp", "Adam-HD", {"lr": 0.01, "granularity": "tensor"}, {}),
+    "stacked": ("digits-mlp", "Adam-HD", {"lr": 0.01, "hypergrad_lr": 1e-4}, {}),
+    "stacked base": ("digits-mlp", "SGD", {"lr": 0.1}, {}),
+    "scheduled": ("digits-mlp", "AdamW", {"lr": 0.01}, {"schedule": "cosine"}),
+    "scheduled average": ("digits-mlp", "Untuned", {}, {"schedule": "cosine"}),
+}
+
+
+def losses_of(run: Run, data: Data, device: Device | None = None) -> list[float]:
+    """Both losses of a run's epochs; on a device nothing of a step may wait for it."""
+    session = start_session([run], data)
+    make = session.make_step
+
+    def strictly() -> None:
+        with device.strict():
+            make()
+
+    if device is not None:
+        session.make_step = strictly
+    records = [each.record for each in session.train(lambda _: None)]
+    return [loss for each in records for loss in (each.train_loss, each.valid_loss)]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_run_is_the_same_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, method, hyper, options = WHOLE[name]
+    fields = {"seed": 0, "study_seed": 0, "epochs": 2, "batch_size": 4, "weight_decay": 0.0}
+    run = Run(task=task, method=method, hyper=hyper, **fields, **options)
+    data = images(64) if task == "digits-mlp" else images(3, 32, 32)
+    here = losses_of(run, data)
+    lend(monkeypatch)
+    with Device(float64=False) as device:
+        there = losses_of(elsewhere(run), data, device)
+    assert there == pytest.approx(here, rel=1e-4)
+
+
 def test_a_device_is_part_of_a_run_only_where_it_is_not_the_cpu():
     run = run_of("digits-mlp", "Untuned")
     named = [run_of("digits-mlp", "Untuned", device=device) for device in ("cpu", "cuda", "mps")]
     assert [each.id == run.id for each in named] == [True, False, False]
     assert len({each.derive_seed("batches", 1) for each in named}) == 1
+
+
+def test_a_gpu_computes_deterministically(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch, "use_deterministic_algorithms", lambda mode, **options: asked.append((mode, options))
+    )
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    prepare(torch.device("cpu"))
+    assert asked == []
+    prepare(torch.device("cuda"))
+    assert asked == [(True, {"warn_only": True})]  # there is not always such an algorithm
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_a_study_goes_on_another_device(study_file):
@@ -110,7 +173,7 @@ def test_the_command_takes_a_device(command, study_file, monkeypatch):
     assert "--device cuda" in complaint
     code, shown, _ = command("plan", path, "--device", "auto")
     assert code == 0
-    assert shown.startswith("small: 12 runs, 0 of them done")
+    assert "small: 12 runs, 0 of them done" in shown
 
 
 def test_random_numbers_of_a_run_are_its_own():

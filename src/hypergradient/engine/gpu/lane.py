@@ -6,7 +6,7 @@ know; for other rates it adds its sums to the engine's `InnerProducts`.
 """
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -38,6 +38,7 @@ KNOWN = (additive, multiplicative)
 
 
 MANY = 1000  # recipes
+SCALARS = 4  # of a group: alpha_t, the learned rate, c_t and mu_t
 
 
 @dataclass
@@ -90,6 +91,7 @@ class DeviceStep:
         self._pools: dict[Hashable, Pool] = {}
         self._moves: dict[tuple[int, bool], tuple[Recipe | AverageRecipe, bool] | None] = {}
         self._scalars: list[Tensor] = []  # rows for `AverageKernels.descend`
+        self._averaged: list[Group] = []  # whose rows they are
 
     @classmethod
     def of(
@@ -167,14 +169,18 @@ class DeviceStep:
         kernels = self._kernels
         if isinstance(kernels, AverageKernels):
             kernels.load(self._params)
-            kernels.descend(torch.stack(self._scalars).view(-1, 4))
-            moved = set()
-        else:
-            self._rates = [*self._moving()] if self._alone else []
-            kernels.load(self._params, self._rates)
-            kernels.visit()
-            moved = {rate.pool for rate in self._rates}
-        self._add(moved)
+            self._average_by(kernels)
+            self._keep(kernels)
+            return
+        self._rates = [*self._moving()] if self._alone else []
+        kernels.load(self._params, self._rates)
+        kernels.visit()
+        self._add({rate.pool for rate in self._rates})
+
+    def _average_by(self, kernels: AverageKernels) -> None:
+        """Move theta, and add up the products."""
+        kernels.descend(torch.stack(self._scalars).view(-1, SCALARS))
+        self._add(set())
 
     def descend(self) -> None:
         """Move the rates that are for a kernel, and theta by them."""
@@ -183,8 +189,15 @@ class DeviceStep:
             self._kernels.descend()
             self._keep(self._kernels)
 
-    def repeat(self) -> bool:
-        """Make the step as the last one was made, if nothing but gradients has changed."""
+    def repeat(self, move_rates: Callable[[Products, None], None]) -> bool:
+        """Make the step as the last one was made, if nothing but gradients has changed.
+
+        Args:
+            move_rates: moves the rates by products, where the kernels do not.
+
+        Returns:
+            Whether the step has been made.
+        """
         last, self._kept.last = self._kept.last, None
         if (
             not self._alone
@@ -193,17 +206,39 @@ class DeviceStep:
             or not last.make(self._optimizer)
         ):
             return False
-        self._kept.last = last
+        self._kept.last, kernels = last, self._kernels
+        if isinstance(kernels, AverageKernels):
+            self._repeat_average(kernels, last)
+            move_rates(self._products, None)
+        else:
+            kernels.visit()
+            kernels.move_rates()
+            kernels.descend()
         return True
 
-    def _keep(self, kernels: StepKernels) -> None:
+    def _repeat_average(self, kernels: AverageKernels, last: Repeat) -> None:
+        scales: dict[int, Number] = {}
+        begun = {id(group): self._optimizer.iterate.begin(group) for group in self._groups}
+        for group in last.averaged:
+            if (numbers := begun[id(group)]) is not None:
+                self._add_scalars(group, numbers)
+                scales[id(group)] = numbers.learned
+        for name, (key, scale) in last.pools.items():
+            logarithmic = scale is not None and isinstance(name, tuple)
+            self._pools[name] = Pool(key, scales[name[1]] if logarithmic else None)
+        self._average_by(kernels)
+
+    def _keep(self, kernels: StepKernels | AverageKernels) -> None:
         """Let the next step repeat this one, if the kernels have made it whole."""
         moved = {None, *(rate.pool for rate in self._rates)}
-        shared = self._pools.keys() - moved
-        with_gradient = sum(p.grad is not None for group in self._groups for p in group["params"])
-        whole = with_gradient == len(self._params) and not shared
-        if whole and not devices.capturing(self._device):
-            self._kept.last = Repeat(self._optimizer, kernels, self._params, self._rates)
+        shared = set() if self._average else self._pools.keys() - moved
+        with_gradient = [p for group in self._groups for p in group["params"] if p.grad is not None]
+        taken = {id(each.theta) for each in self._params}
+        whole = len(with_gradient) == len(taken) and all(id(p) in taken for p in with_gradient)
+        if whole and not shared and not devices.capturing(self._device):
+            last = Repeat(self._optimizer, kernels, self._params, self._rates)
+            last.averaged, last.pools = self._averaged, self._pools
+            self._kept.last = last
 
     def _add(self, moved: set[Hashable]) -> None:
         """Add the sums of the pools whose rates the engine moves."""
@@ -250,10 +285,9 @@ class DeviceStep:
         if self._average:
             if update.first != (1.0, 0.0, 0.0) or l2 or group["maximize"] or numbers is None:
                 return None
-            row = alpha_of(group), numbers.learned, numbers.c, numbers.mu
-            self._scalars += [self._scalar(number) for number in row]
+            self._add_scalars(group, numbers)
             beta2, eps = (update.second[1], group["eps"]) if adam else (None, 0.0)
-            at = len(self._scalars) // len(row) - 1
+            at = len(self._averaged) - 1
             largest = base.largest if isinstance(base, KernelBase) else math.inf
             return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled, largest)
         rate = _rate_recipe(group)
@@ -269,6 +303,11 @@ class DeviceStep:
             decay=decoupled,
             norms=rule_of(group).needs_norms,
         )
+
+    def _add_scalars(self, group: Group, numbers: AverageNumbers) -> None:
+        row = alpha_of(group), numbers.learned, numbers.c, numbers.mu
+        self._scalars += [self._scalar(number) for number in row]
+        self._averaged.append(group)
 
     def _scalar(self, number: Number) -> Tensor:
         """Return a number on the device, without a copy from the host, which would wait."""

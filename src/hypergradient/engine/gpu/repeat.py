@@ -4,15 +4,16 @@ Asking takes the host about 9 us a parameter; seeing that nothing but gradients 
 quarter of that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from hypergradient.engine.gpu.average import AverageKernels
 from hypergradient.engine.gpu.recipes import Operands, RateStep
 from hypergradient.engine.gpu.step import StepKernels
-from hypergradient.engine.types import Group, State
+from hypergradient.engine.types import Group, Number, State
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -24,12 +25,16 @@ class Seen(NamedTuple):
     own: Operands
     state: State
     named: tuple[tuple[str, Tensor], ...]  # the tensors of the state that the kernels use
-    addresses: tuple[int, ...]  # of theta, a and b
+    addresses: tuple[int, ...]  # of theta, a, b, and of alpha where each element has one
     dtype: torch.dtype  # of the gradient
 
 
 class Repeat:
-    """A step that the kernels made whole: all parameters, and all rates.
+    """A step that the kernels made whole: all parameters, and all rates but those of an average.
+
+    Attributes:
+        averaged: the groups of an average, in the order of their scalars.
+        pools: of their products.
 
     Args:
         optimizer: whose step it was.
@@ -38,10 +43,13 @@ class Repeat:
         rates: the rates that they moved.
     """
 
+    averaged: Sequence[Group]
+    pools: Mapping[Any, tuple[Hashable, Number | None]]
+
     def __init__(
         self,
         optimizer: "Optimizer",
-        kernels: StepKernels,
+        kernels: StepKernels | AverageKernels,
         params: Sequence[Operands],
         rates: Sequence[RateStep],
     ) -> None:
@@ -56,7 +64,7 @@ class Repeat:
         self._grads = [own.grad.data_ptr() for own in self._every()]
 
     def make(self, optimizer: "Optimizer") -> bool:
-        """Make the step again with new gradients; return whether that could be."""
+        """Load the step again with new gradients; return whether that could be."""
         grads = self._gradients(optimizer)
         if grads is None:
             return False
@@ -65,9 +73,6 @@ class Repeat:
             every = [own._replace(grad=g) for own, g in zip(self._every(), grads, strict=True)]
             kernels.load(every, self._rates)
             self._grads = addresses
-        kernels.visit()
-        kernels.move_rates()
-        kernels.descend()
         return True
 
     def _every(self) -> list[Operands]:
@@ -104,8 +109,8 @@ def _seen(own: Operands | None, states: Any) -> Seen | None:
 
 
 def _addresses(own: Operands) -> tuple[int, ...]:
-    at = own.theta.data_ptr(), own.a.data_ptr()
-    return at if own.b is None else (*at, own.b.data_ptr())
+    shaped = (own.theta, own.a, own.b, own.alpha if own.alpha.dim() else None)
+    return tuple(t.data_ptr() for t in shaped if t is not None)
 
 
 def _is(p: Tensor, g: Tensor, seen: Seen, state: State | None) -> bool:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypergradient.study.commands import (
     check_own,
-    check_writable,
     default_workers,
+    making,
     resolve,
     write_results,
 )
@@ -149,8 +149,6 @@ def compare(
     with named_task(file, given) as (name, names):
         task = find(name)
         folder = folder_of(name, out)
-        check_writable(folder)
-        check_own(folder)
         batch_size = batch_size or number_in(names, "batch_size", name) or BATCH_SIZE
         place = resolve(device)
         epochs = epochs or number_in(names, "epochs", name) or EPOCHS
@@ -166,7 +164,9 @@ def compare(
             workers=1 if name in IN_PROCESS else workers or default_workers(place),
             device=place,
         )
-        rehearse(task, name, question.batch_size, place)
+        with making(folder):
+            check_own(folder)
+            rehearse(task, name, question.batch_size, place)
         study = train_all(question, folder, say, live=live, log=service)
         runs = write_results(str(folder / FILE), study, Store(folder))
         verdict = "\n".join(sentences(contest(runs)))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 
 from hypergradient.study.comparison.declaration import declare
+from hypergradient.study.declare.problems import meant
 from hypergradient.study.errors import StudyError
 from hypergradient.study.import_by_name import import_object, source_hash
 from hypergradient.study.tasks.data.batches import Batches
@@ -101,7 +102,7 @@ def named_task(
             yield name, {}
             return
         if not name.endswith(".py"):
-            raise StudyError(f"{name} is neither a .py file nor a task: see `hypergradient list`")
+            raise StudyError(f"{name} is neither a .py file nor a task; {meant(name, TASKS)}")
         if not Path(name).is_file():
             raise StudyError(
                 f"there is no file {name}: write one like examples/compare_own_task.py"

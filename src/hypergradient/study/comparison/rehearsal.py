@@ -99,6 +99,8 @@ def loss_of(task: Task, name: str, model: nn.Module, batch: Any) -> tuple[Any, A
     hint = f" for outputs of {kind_of(outputs)} and targets of {kind_of(targets)}"
     if task.loss == CROSS_ENTROPY:
         hint += "; it is the cross-entropy, of classes: for others write `loss = ...`"
+    elif shape_of(outputs) == (*shape_of(targets), 1):
+        hint += "; give targets of the shape of the outputs, such as y[:, None]"
     function = LOSSES[task.loss] if isinstance(task.loss, str) else task.loss
 
     def compute() -> Any:
@@ -131,6 +133,11 @@ def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
         raise StudyError(f"{error}{hint}") from error
     except OWN_CODE_RAISES as error:
         raise StudyError(f"{what} raises {as_one_line(error)}{hint}") from error
+
+
+def shape_of(thing: Any) -> tuple[int, ...]:
+    """Return the shape of a tensor, and that of no tensor as ()."""
+    return tuple(thing.shape) if isinstance(thing, torch.Tensor) else ()
 
 
 def kind_of(thing: Tensor | Any) -> str:

@@ -166,6 +166,7 @@ def as_list(value: object) -> object:
 
 
 FigureName = Literal[
+    "beside",
     "compare",
     "summary",
     "untuned",
@@ -190,6 +191,9 @@ FIGURES: tuple[FigureName, ...] = get_args(FigureName)
 
 DeviceName = Literal["cpu", "cuda", "mps"]
 """Where a run can be trained."""
+
+Autocast = Literal["bfloat16"]
+"""In what a model may compute where float32 is not needed, by ``torch.autocast``."""
 
 TaskName = Annotated[str, known_in("task", TASKS, find_own_task)]
 

@@ -12,6 +12,7 @@ import json
 from functools import cached_property
 
 from hypergradient.study.declare.fields import (
+    Autocast,
     Count,
     DeviceName,
     Frozen,
@@ -27,6 +28,10 @@ from hypergradient.study.tasks.registry import task_identity
 
 RESULTS_VERSION = 5
 """The version of all results: whoever changes the code so that a run's numbers differ raises it."""
+
+
+LATER = ("whole_train_loss", "steps", "autocast", "channels_last")
+"""Fields that runs did not have at first; what leaves them out is the same run."""
 
 
 def fingerprint(content: object) -> str:
@@ -69,6 +74,9 @@ class Run(Frozen):
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
         device: Where it is trained.
+        autocast: In what the model computes where float32 is not needed; None is float32. Weights,
+            gradients and the optimizer's states are in float32.
+        channels_last: Whether weights and images lie in memory with the channels last.
         threads: Threads of torch; pinned, as results differ between thread counts.
         results_version: ``RESULTS_VERSION`` at the time.
     """
@@ -89,6 +97,8 @@ class Run(Frozen):
     steps: int | None = None
     whole_train_loss: bool = False
     device: DeviceName = "cpu"
+    autocast: Autocast | None = None
+    channels_last: bool = False
     threads: int = 1
     results_version: int = RESULTS_VERSION
 
@@ -97,7 +107,7 @@ class Run(Frozen):
         """The first 16 hex digits of the hash of the run and of what its names stand for."""
         names = {"task": task_identity(self.task), "method": method_identity(self.method)}
         content = self.model_dump(mode="json", exclude={"results_version"})
-        for later in ("whole_train_loss", "steps"):  # runs did not have these at first
+        for later in LATER:
             if not content[later]:
                 del content[later]
         if self.device == "cpu":

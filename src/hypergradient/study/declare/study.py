@@ -16,6 +16,7 @@ from pydantic import (
 from hypergradient.study.declare.fields import (
     FIGURES,
     TRUST_NAMES,
+    Autocast,
     DeviceName,
     FigureName,
     Frozen,
@@ -56,6 +57,8 @@ class Study(Frozen):
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
         device: Where its runs are trained.
+        autocast: In what models compute where float32 is not needed: "bfloat16", or None.
+        channels_last: Whether weights and images lie in memory with the channels last.
         selection: Those of the tasks on which something was chosen; the figure "untuned" shows
             them apart from the others, which can support a claim.
         published: Numbers to set beside ours, a CSV file beside the study's own.
@@ -82,6 +85,8 @@ class Study(Frozen):
     steps: PerTask | None = None
     whole_train_loss: bool = False
     device: DeviceName = "cpu"
+    autocast: Autocast | None = None
+    channels_last: bool = False
     selection: tuple[TaskName, ...] = ()
     published: str | None = None
     figures: tuple[FigureName, ...] = ()
@@ -167,6 +172,8 @@ class Study(Frozen):
                 steps=of_task(self.steps, task),
                 whole_train_loss=self.whole_train_loss,
                 device=self.device,
+                autocast=self.autocast,
+                channels_last=self.channels_last,
             )
             for seed in self.seeds
             for task in self.tasks

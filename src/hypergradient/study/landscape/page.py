@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hypergradient.study.files import write_text
-from hypergradient.study.html import PAGE_STYLE, asset, command, environment, plotly
+from hypergradient.study.html import PAGE_STYLE, UNPACK, asset, command, environment, plotly
 from hypergradient.study.landscape import tabulate
 from hypergradient.study.landscape.figures import NAMES, heights
 from hypergradient.study.landscape.methods import METHODS
@@ -61,7 +61,7 @@ def write_page(landscapes: Sequence[Landscape], folder: Path) -> Path:
         command=command(),
         surroundings=[(name, version(name)) for name in ("hypergradient", "torch")],
         style=asset(PAGE_STYLE) + asset(_TEMPLATES / "landscape.css"),
-        script=asset(_TEMPLATES / "landscape.js"),
+        script=asset(UNPACK) + asset(_TEMPLATES / "landscape.js"),
         plotly=plotly(),
     )
     target = folder / "landscape.html"

@@ -7,13 +7,12 @@ which process has trained a run, and a study that is finished can still be logge
 from __future__ import annotations
 
 import fcntl
-import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hypergradient.study.errors import as_one_line
-from hypergradient.study.files import open_own
+from hypergradient.study.files import as_file_name, open_own
 from hypergradient.study.log.services import WRITE, RunLog, command_to_look
 from hypergradient.study.run.locks import try_lock
 from hypergradient.study.status import in_full
@@ -103,11 +102,6 @@ class Logger:
             config=config_of(run, status),
             rows=rows,
         )
-
-
-def as_file_name(text: str) -> str:
-    """Return a text with a "-" for all that a file's name or a project's had better not have."""
-    return re.sub(r"[^-\w.=]+", "-", text)
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import polars as pl
 
 from hypergradient.study.figures import (
     accuracy,
+    beside,
     compare,
     curves,
     grid,
@@ -25,6 +26,8 @@ from hypergradient.study.figures import (
     towers,
     untuned,
 )
+from hypergradient.study.results.beside import FOLDER
+from hypergradient.study.results.beside import LINE as BESIDE
 from hypergradient.study.results.compare_curves import ENTRY
 from hypergradient.study.results.pairs import SERIES
 from hypergradient.study.results.relative import LINE
@@ -161,7 +164,21 @@ def _compare_page(statistics: Statistics) -> dict[str, Any]:
     }
 
 
+def _beside(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame]]:
+    for (name,), table in statistics.beside_curves.group_by("metric", maintain_order=True):
+        metric = str(name)
+        figure = beside.draw_beside(table, statistics.ceilings, metric, CURVES[metric])
+        yield f"beside_{metric}", figure, table
+
+
 GALLERY: Final = {
+    "beside": Entry(
+        lambda statistics: FOLDER in statistics.runs.columns,
+        _beside,
+        lambda statistics: {
+            "beside": _series(statistics.beside_curves, ["metric", *BESIDE, FOLDER, "setting"])
+        },
+    ),
     "compare": Entry(
         lambda statistics: any(row["is_rival"] for row in statistics.contest),
         _compare,

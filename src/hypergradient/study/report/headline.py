@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from hypergradient.study.results import beside
 from hypergradient.study.results.pairs import HYPERGRADIENT
 from hypergradient.study.results.towers import NEAR
 
@@ -29,23 +30,20 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
     Returns:
         A few sentences.
     """
+    if "beside" in names:
+        return beside.sentences(statistics.runs)
     if "compare" in names:
         return statistics.verdict
-    told = []
-    if "heatmap" in names:
-        told += convergence(statistics.cells, statistics.score)
-    if "best" in names:
-        told += verdicts(statistics.tally)
-    if "tuning" in names:
-        told += tuning(statistics.tuning)
-    if "relative" in names:
-        told += breadth(statistics.widths["train_loss"])
-    if "untuned" in names:
-        told += nearness(statistics.untuned.scores)
-    if "accuracy" in names:
-        told += accuracies(statistics.accuracies_beside)
-    if "towers" in names:
-        told += floors(statistics.tower_ranges)
+    of_figures = {
+        "heatmap": lambda: convergence(statistics.cells, statistics.score),
+        "best": lambda: verdicts(statistics.tally),
+        "tuning": lambda: tuning(statistics.tuning),
+        "relative": lambda: breadth(statistics.widths["train_loss"]),
+        "untuned": lambda: nearness(statistics.untuned.scores),
+        "accuracy": lambda: accuracies(statistics.accuracies_beside),
+        "towers": lambda: floors(statistics.tower_ranges),
+    }
+    told = [said for name, tell in of_figures.items() if name in names for said in tell()]
     if not told and statistics.paired.height:
         summary = statistics.summary["train_loss"]
         return [*losses(summary, statistics.runs), *without_rate(summary)]

@@ -10,20 +10,23 @@ import json
 import re
 from base64 import b64encode
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from markupsafe import Markup
+from PIL import Image
 
 from hypergradient.study.figures.schedules import COLOURS, LABELS, label_of
 from hypergradient.study.figures.style import rate_colours, rate_labels
 from hypergradient.study.figures.untuned import TITLES
 from hypergradient.study.files import write_text
-from hypergradient.study.html import PAGE_STYLE, asset, command, environment, plotly
+from hypergradient.study.html import PAGE_STYLE, UNPACK, asset, command, environment, packed, plotly
 from hypergradient.study.report.gallery import CURVES, OF_ALL_TASKS
 from hypergradient.study.report.headline import headline
 from hypergradient.study.report.parts import Parts
+from hypergradient.study.report.run_curves import run_curves
 from hypergradient.study.report.runs_table import failed_runs, runs_table
 from hypergradient.study.results.compare import seconds_text
 from hypergradient.study.results.convergence import measured
@@ -40,9 +43,15 @@ if TYPE_CHECKING:
 
     from hypergradient.study.declare.study import Study
 
+PICTURE_SIZE = (1400, 2800)
+"""The most pixels of a picture in the page, which is shown at some 1000; its file has more."""
+
+PICTURE_COLOURS = 128
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_SCRIPTS = ("base", "curves", "heatmap", "schedules", "compare", "page")  # in the order to run them
+# In the order to run them.
+_SCRIPTS = ("base", "curves", "beside", "heatmap", "schedules", "compare", "page", "runs")
 
 
 def write_report(
@@ -53,6 +62,7 @@ def write_report(
     *,
     published: pl.DataFrame | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    name: str = "report.html",
 ) -> Path:
     """Write folder/report.html and folder/figures/NAME.{pdf,png,csv}.
 
@@ -64,6 +74,7 @@ def write_report(
         published: Numbers to set beside ours: method ("sgd_hd" for "SGD-HD"), lr0, hypergrad_lr,
             and either epoch, train_loss and valid_loss, or iterations.
         tell: Called with each part that cannot be made, and why. The page says it too.
+        name: What the page's file is called.
 
     Returns:
         The path of the page.
@@ -99,11 +110,15 @@ def write_report(
     if statistics.lines.height:
         told = parts.attempt("The summary", lambda: headline(statistics, names), [])
     page = None
-    if set(names) - {"summary"}:
+    if runs.height:  # its table sorts, and shows single runs, whatever figures there are
         shared = parts.attempt("What the figures share", lambda: _shared(statistics), None)
         page = (
             shared and {key: value for name in names for key, value in drawn[name].items()} | shared
         )
+    no_curves: dict[str, Any] = {"runs": [], "thinned": None}
+    own_curves = parts.attempt(
+        "The curves of single runs", lambda: run_curves(runs, epochs), no_curves
+    )
     html = templates.get_template("report.html").render(
         context,
         study=study,
@@ -115,6 +130,8 @@ def write_report(
         contents=contents(sections, runs),
         table=parts.attempt("The table of runs", lambda: runs_table(runs), {"rows": []}),
         failed=failed_runs(runs),
+        thinned=own_curves["thinned"],
+        run_curves=packed(json.dumps(own_curves["runs"], separators=(",", ":")).encode()),
         several_tasks=len(statistics.tasks) > 1 and bool(set(names) - OF_ALL_TASKS),
         surroundings=_surroundings(runs),
         command=command(),
@@ -125,7 +142,7 @@ def write_report(
     )
     for problem in parts.problems:
         tell(problem)
-    target = folder / "report.html"
+    target = folder / name
     write_text(target, html)
     return target
 
@@ -187,6 +204,8 @@ def _surroundings(runs: pl.DataFrame) -> list[tuple[str, str]]:
 
 def _shared(statistics: Statistics) -> dict[str, Any]:
     """Return what the page's script needs for every figure, as JSON."""
+    if not statistics.lines.height:  # every run failed
+        return {"tasks": [], "rates": []}
     return {
         "tasks": statistics.tasks,
         "names": CURVES | ACCURACY_LABELS,
@@ -221,11 +240,16 @@ def _number(value: object, digits: int = 3) -> str:
 
 
 def _picture(path: Path) -> str:
-    """Return a picture as a data address, so that the page holds it."""
-    return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+    """Return a picture as a data address, so that the page holds it: as large as it is shown."""
+    with Image.open(path) as whole:
+        small = whole.convert("RGB")
+        small.thumbnail(PICTURE_SIZE)
+        small.quantize(PICTURE_COLOURS).save(content := BytesIO(), "png", optimize=True)
+    return f"data:image/png;base64,{b64encode(content.getvalue()).decode()}"
 
 
 def _script() -> Markup:
     """Return the page's scripts as one, in a scope of its own."""
     parts = [asset(_TEMPLATES / "scripts" / f"{name}.js") for name in _SCRIPTS]
-    return Markup("\n").join([Markup('(() => {\n"use strict";'), *parts, Markup("})();")])
+    start = Markup('(async () => {\n"use strict";'), asset(UNPACK), Markup("await loadPlotly();")
+    return Markup("\n").join([*start, *parts, Markup("})();")])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from hypergradient.study.results.beside import FOLDER
 from hypergradient.study.results.pairs import hyperparameters, symbol
 
 if TYPE_CHECKING:
@@ -28,18 +29,21 @@ def runs_table(runs: pl.DataFrame) -> dict[str, Any]:
     """Return the headings and rows of the table of runs.
 
     Returns:
-        ``columns``; ``rows``, each with its ``cells`` and its ``kind`` ("adaptive", "constant"
-        or "failed"); and ``left``, how many runs are not in it.
+        ``columns``; ``names``, how many of them say which run it is; ``rows``, each with its
+        ``cells`` and its ``kind`` ("adaptive", "constant" or "failed"); and ``left``, how many runs
+        are not in it.
     """
     options = [name for name in hyperparameters(runs) if runs[name].count()]
     several = [name for name in ("task",) if runs[name].n_unique() > 1]
     schedule = ["schedule"] if runs["schedule"].n_unique() > 1 else []
     last = [name for name in SHOWN if name in runs.columns and runs[name].count()]
     names = ["method", *several, *schedule, *options, "seed", *last]
-    labels = {"method": "Method", "task": "Task", "schedule": "Schedule", "seed": "Seed"} | SHOWN
+    labels = {"method": "Method", "task": "Task", "schedule": "Schedule", "seed": "Seed"}
+    labels |= {FOLDER: "Folder"} | SHOWN
     shown = runs.head(MOST)
     return {
         "columns": [labels.get(name, symbol(name)) for name in names],
+        "names": names.index("seed") + 1,
         "rows": [
             {"cells": [row[name] for name in names], "kind": _kind(row)}
             for row in shown.iter_rows(named=True)

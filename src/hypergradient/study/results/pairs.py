@@ -234,7 +234,8 @@ def scale_label(runs: pl.DataFrame) -> str:
 def _either(runs: pl.DataFrame, column: str) -> str:
     """Return the values of a column of counts in words, or nothing if there are none."""
     counts = runs[column].drop_nulls().unique().sort() if column in runs.columns else ()
-    return " or ".join(f"{count:,}" for count in counts)
+    shown = [f"{count:,}" for count in counts]
+    return " or ".join(shown) if len(shown) < 3 else f"{shown[0]} to {shown[-1]}"  # noqa: PLR2004
 
 
 def rank_of_base() -> pl.Expr:

@@ -67,6 +67,9 @@ SETTINGS_SCHEMA = {
     "train_examples": pl.Int64,
     "valid_examples": pl.Int64,
     "decay_epochs": pl.Int64,
+    "device": pl.String,
+    "autocast": pl.String,
+    "channels_last": pl.Boolean,
 }
 
 DERIVED: Final = ("panel", "line")

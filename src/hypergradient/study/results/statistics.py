@@ -21,6 +21,7 @@ from hypergradient.study.results import (
     untuned,
     verdicts,
 )
+from hypergradient.study.results import beside as results_beside
 from hypergradient.study.results.pairs import WITHOUT_PLAN, hyperparameters, lines, pair
 from hypergradient.study.results.relative import relative_sensitivity, widths
 from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
@@ -115,6 +116,28 @@ class Statistics:
         last = self.beside.filter(pl.col("epoch") == pl.col("epoch").max().over("task", "method"))
         numbers = ["ours", "theirs", "ratio"]
         return last.pivot("metric", index=["task", "method", "epoch"], values=numbers).to_dicts()
+
+    @property
+    def beside_folders(self) -> list[str]:
+        """The names of two results folders, where ``runs`` are of two."""
+        return results_beside.folders(self.runs)
+
+    @cached_property
+    def beside_curves(self) -> pl.DataFrame:
+        return results_beside.curves(self.runs, self.epochs)
+
+    @cached_property
+    def beside_tables(self) -> list[tuple[str, str, list[dict[str, Any]]]]:
+        """For each measure of two folders: its column, its name and the rows to compare."""
+        return [
+            (measure, name, results_beside.compared(self.runs, measure))
+            for measure, name in results_beside.measures(self.runs).items()
+        ]
+
+    @property
+    def beside_differences(self) -> list[tuple[str, str, str]]:
+        """What the runs of two folders differ in, besides their results."""
+        return results_beside.differences(self.runs)
 
     @cached_property
     def is_convergence(self) -> bool:

@@ -4,8 +4,8 @@ A file has these names, of which the first two are needed:
 
 - ``model``: a function without arguments, or a class, that returns an ``nn.Module``;
 - ``data``: a function without arguments that returns the training data, or the pair of training
-  and validation data. Each is a pair (inputs, targets) of tensors or NumPy arrays, a ``Dataset`` or
-  a ``DataLoader``. Without validation data a fixed fifth is held out;
+  and validation data. Each is a pair (inputs, targets) of tensors, NumPy arrays or data frames of
+  numbers, a ``Dataset`` or a ``DataLoader``. Without validation data a fixed fifth is held out;
 - ``loss``: a function of (outputs, targets) that returns the mean loss of a batch; by default the
   cross-entropy;
 - ``training_step``: a function of (model, batch) that returns the mean loss, in place of ``loss``;
@@ -219,10 +219,20 @@ def pair_of(parts: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def as_tensor(part: Any) -> torch.Tensor:
     """Return an array as a tensor of float32, int64 or its own smaller floating-point type."""
-    tensor = part if isinstance(part, torch.Tensor) else torch.as_tensor(np.asarray(part))
+    tensor = part if isinstance(part, torch.Tensor) else tensor_of(np.asarray(part))
     if tensor.ndim == 0:
         raise DataError("a single number is no data: give arrays of examples")
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         return tensor.float() if tensor.dtype == torch.float64 else tensor
     return tensor if tensor.is_complex() else tensor.long()
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """Return a NumPy array as a tensor, or raise a ``DataError`` if it is not of numbers."""
+    if array.dtype.kind in "OUSMm":
+        raise DataError(
+            f"an array of {array.dtype} is no data: make columns of text or dates numbers, such as "
+            "classes counted from 0"
+        )
+    return torch.as_tensor(array if array.flags.writeable else array.copy())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hypergradient.study.tasks.data.base import Data
 from hypergradient.study.tasks.registry import find_task
+from hypergradient.study.train.devices import arranged
 
 if TYPE_CHECKING:
     from hypergradient.study.declare.run import Run
@@ -83,4 +84,4 @@ class EpochBatches:
         """Return the inputs and the targets of the next update."""
         chosen = self.batches[self.step_in_epoch]
         inputs = self.task.augment(self.train_x.index_select(0, chosen), self.augmentation)
-        return inputs, self.train_y.index_select(0, chosen)
+        return arranged(inputs, self.run), self.train_y.index_select(0, chosen)

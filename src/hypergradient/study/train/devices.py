@@ -6,7 +6,8 @@ batches and augmentation are drawn on the CPU, so that they are the same on all 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +16,15 @@ from hypergradient.study.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from hypergradient.study.declare.fields import DeviceName
+    from hypergradient.study.declare.run import Run
+
+
+IMAGES = 4  # axes: (batch, channels, height, width)
 
 
 def resolve(name: str) -> DeviceName:
@@ -46,7 +52,31 @@ def resolve(name: str) -> DeviceName:
 def prepare(device: torch.device) -> None:
     """Let operations on an accelerator be deterministic, where torch has such ones."""
     if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+
+
+def precision(run: Run) -> AbstractContextManager[Any]:
+    """Return in what a run computes its outputs and losses, as a block that may be entered anew."""
+    if run.autocast is None:
+        return nullcontext()
+    return torch.autocast(torch.device(run.device).type, getattr(torch, run.autocast))
+
+
+def placed(model: nn.Module, run: Run) -> nn.Module:
+    """Return a model on its run's device, with weights in the memory order that the run says."""
+    model = model.to(torch.device(run.device))
+    if run.channels_last:
+        to: Any = model.to  # its types know of no memory format
+        to(memory_format=torch.channels_last)
+    return model
+
+
+def arranged(inputs: Tensor, run: Run) -> Tensor:
+    """Return a batch in the memory order that the run says, where it is of images."""
+    if run.channels_last and inputs.dim() == IMAGES:
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
 
 
 def seeded(device: torch.device, seed: int) -> Tensor:

@@ -26,6 +26,7 @@ from hypergradient.study.train.members import (
     join,
     layers_of,
     losses_of,
+    members_of,
     pick,
 )
 from hypergradient.study.train.records import EpochRecord, RunRecord, State
@@ -233,7 +234,7 @@ class Ensemble(Session):
     @torch.no_grad()
     def evaluate(self, places: list[int], x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Return the mean loss and the accuracy of some members over examples."""
-        parameters = [p[beside_another(places)] for p in self.parameters]
+        parameters = [members_of(p, beside_another(places)) for p in self.parameters]
         loss, correct = torch.zeros(2, len(parameters[0]), device=x.device).unbind()
         for inputs, classes in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
             logits = forward(self.layers, parameters, inputs)

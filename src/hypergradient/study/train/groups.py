@@ -69,6 +69,8 @@ def ensemble_spec(run: Run) -> EnsembleSpec | None:
     method = find_method(run.method)
     if not find_task(run.task).stacked or SCHEDULES[run.schedule] is not None:
         return None
+    if run.autocast is not None or run.channels_last:  # they change how members round
+        return None
     if (optimizer := OURS.get(method.optimizer)) is None or OF_THE_STEP & run.hyper.keys():
         return None
     if any(isinstance(value, tuple | dict) for value in run.hyper.values()):  # towers, `learn`

@@ -86,13 +86,20 @@ def build(specs: Sequence[EnsembleSpec], parameters: Sequence[Tensor]) -> Optimi
     return optimizer
 
 
+def members_of(tensor: Tensor, index: Index) -> Tensor:
+    """Return some members of a tensor that has them on its first axis."""
+    if isinstance(index, slice):
+        return tensor[index]
+    return tensor.index_select(0, torch.tensor(index).to(tensor.device))
+
+
 def pick(state: Any, index: Index) -> Any:
     """Return the state of some members.
 
     A tensor with axes has members on its first one. Everything else is shared by all members.
     """
     if isinstance(state, Tensor):
-        return state[index].clone() if state.dim() else state.clone()
+        return members_of(state, index).clone() if state.dim() else state.clone()
     if isinstance(state, dict):
         return {key: pick(value, index) for key, value in state.items()}
     return [pick(value, index) for value in state] if isinstance(state, list) else state

@@ -15,6 +15,7 @@ from torch import Tensor
 from hypergradient.study.tasks.data.batches import Batches
 from hypergradient.study.tasks.losses import count_correct
 from hypergradient.study.tasks.task import CROSS_ENTROPY
+from hypergradient.study.train.devices import arranged
 from hypergradient.study.train.evaluate import VALIDATION_CHUNK, VALIDATION_NUMBERS
 from hypergradient.study.train.metrics import MetricBuffer
 from hypergradient.study.train.training import Training
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from hypergradient.study.tasks.data.base import Data
+
+
+PAIR = 2  # (inputs, targets)
 
 
 class Randomness:
@@ -99,8 +103,12 @@ class OwnTraining(Training):
         return self.on_device(next(self.unread))
 
     def on_device(self, batch: Any) -> Any:
-        """Return a batch with its tensors on the model's device."""
-        return moved(batch, next(self.model.parameters()).device)
+        """Return a batch with its tensors on the model's device, and images as the run says."""
+        batch = moved(batch, next(self.model.parameters()).device)
+        if self.run.channels_last and isinstance(batch, tuple | list) and len(batch) == PAIR:
+            inputs, targets = batch
+            return arranged(inputs, self.run) if isinstance(inputs, Tensor) else inputs, targets
+        return batch
 
     def loss_of_batch(self) -> tuple[Tensor, Tensor]:
         """Return the loss of the next minibatch; what stands for outputs is not looked at."""
@@ -170,7 +178,8 @@ class OwnTraining(Training):
     def see_batches(self, most: int) -> None:
         """Give the model so many minibatches of the training set, for its batch norms."""
         for batch in islice(self.train_batches(), most):
-            self.loss_and_outputs(self.on_device(batch))
+            with self.precision:
+                self.loss_and_outputs(self.on_device(batch))
 
     def evaluate_batches(self, batches: Iterable[Any]) -> tuple[float, float]:
         """Return the mean loss and the accuracy over batches."""
@@ -188,10 +197,11 @@ class OwnTraining(Training):
         totals, count = [0.0, 0.0, *(0.0 for _ in self.task.metrics)], 0
         for batch in batches:
             here = self.on_device(batch)
-            loss, outputs = self.loss_and_outputs(here)
-            values = [float(loss), self.accuracy(outputs, here)]
-            arguments = (self.model, here) if outputs is None else (outputs, here[1])
-            values += [float(metric(*arguments)) for metric in self.task.metrics.values()]
+            with self.precision:
+                loss, outputs = self.loss_and_outputs(here)
+                values = [float(loss), self.accuracy(outputs, here)]
+                arguments = (self.model, here) if outputs is None else (outputs, here[1])
+                values += [float(metric(*arguments)) for metric in self.task.metrics.values()]
             weight = size_of(batch)
             totals = [total + weight * value for total, value in zip(totals, values, strict=True)]
             count += weight

@@ -18,7 +18,15 @@ from hypergradient.study.methods.schedules import SCHEDULES
 from hypergradient.study.methods.traits import Traits, traits_of
 from hypergradient.study.tasks.losses import LOSSES
 from hypergradient.study.tasks.task import CROSS_ENTROPY
-from hypergradient.study.train.devices import random_numbers, random_state, seeded, synchronize
+from hypergradient.study.train.devices import (
+    arranged,
+    placed,
+    precision,
+    random_numbers,
+    random_state,
+    seeded,
+    synchronize,
+)
 from hypergradient.study.train.evaluate import evaluate, first_not_finite
 from hypergradient.study.train.groups import ONE_BY_ONE
 from hypergradient.study.train.initial import weights_hash
@@ -68,7 +76,7 @@ class Training(Session):
         self.step_seconds: list[float] = []  # the mean of each epoch that this process trained
         super().__init__([run], data)
         self.init_hash = weights_hash(model)
-        self.model = model.to(self.device)
+        self.model, self.precision = placed(model, run), precision(run)
         self.optimizer = find_method(run.method).build(
             model.parameters(), run.hyper, run.weight_decay
         )
@@ -260,12 +268,14 @@ class Training(Session):
     def see_batches(self, most: int) -> None:
         """Give the model so many minibatches of the training set, for its batch norms."""
         for inputs in torch.split(self.train_x, self.run.batch_size)[:most]:
-            self.model(inputs)
+            with self.precision:
+                self.model(arranged(inputs, self.run))
 
     def evaluate(self, x: Tensor, y: Tensor) -> tuple[float, float]:
         """Return the mean loss and the accuracy over examples."""
         loss = self.task.loss if isinstance(self.task.loss, str) else CROSS_ENTROPY
-        return evaluate(self.model, x, y, loss)
+        with self.precision:
+            return evaluate(self.model, arranged(x, self.run), y, loss)
 
     def evaluate_runs(self, x: Tensor, y: Tensor) -> list[tuple[float, float]]:
         """Return the run's mean loss and accuracy over examples, as a list of one."""
@@ -280,7 +290,8 @@ class Training(Session):
     def make_step(self) -> None:
         """Make the next update."""
         self.optimizer.zero_grad()
-        loss, outputs = self.loss_of_batch()
+        with self.precision:
+            loss, outputs = self.loss_of_batch()
         torch.autograd.backward(loss)
         self.advance(loss)
         self.metrics.add(loss, outputs, self.optimizer)

@@ -1,6 +1,7 @@
 "use strict";
 // Draws the page from #data, whose numbers are computed before. Names only ever become text nodes.
-(() => {
+(async () => {
+  await loadPlotly();
   const data = JSON.parse(document.getElementById("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;

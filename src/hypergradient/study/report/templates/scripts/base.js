@@ -58,6 +58,12 @@ const layout = (x, y, extra = {}) => ({
 });
 const logTicks = ([low, high]) => {
   // Powers of ten where there are many, 1-2-5 where there are few: plotly's own small digits confuse.
+  if (high - low < 0.15) { // steps of 1, 2 or 5, as on a linear axis
+    const ends = [10 ** low, 10 ** high], rough = (ends[1] - ends[0]) / 4 || ends[0], power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].find((digit) => digit * power >= rough) * power, first = Math.ceil(ends[0] / step);
+    const tickvals = Array.from({ length: Math.max(0, Math.floor(ends[1] / step) - first + 1) }, (_, i) => (first + i) * step);
+    return { tickvals, ticktext: tickvals.map((v) => Number(v.toPrecision(6)).toString()) };
+  }
   const wide = high - low > 3.2, step = wide ? Math.ceil((high - low) / 5.5) : 1;
   const digits = wide || high - low > 2.2 ? [1] : high - low > 0.35 ? [1, 2, 5] : [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9];
   const tickvals = [];

@@ -29,9 +29,15 @@ drawers.heatmap = (figure) => {
     const lost = (yes) => (c) => ((c.steps === null) === yes ? told(c) : "");
     const stops = data.heatColours.map((c, i) => [i / (data.heatColours.length - 1), c]);
     const at = (x) => (x > 0 ? x + GAP : x);
+    const reached = g.cells.flatMap((row, y) => row.flatMap((cell, x) => (cell && cell.steps !== null ? [{ x: at(x), y, cell }] : [])));
+    const light = (c) => tall(c.steps) - ends[0] < 0.55 * (ends[1] - ends[0]); // few steps are bright
     const traces = [
-      { ...common, z: map((c) => tall(c.steps)), text: map(lost(false), ""), zmin: ends[0], zmax: ends[1], colorscale: stops, textfont: { size: 11 } },
+      { ...common, z: map((c) => tall(c.steps)), text: map(lost(false), ""), zmin: ends[0], zmax: ends[1], colorscale: stops, texttemplate: "" },
       { ...common, z: map((c) => (c.steps === null ? 1 : null)), text: map(lost(true), ""), colorscale: [[0, css("--unknown")], [1, css("--unknown")]], textfont: { size: 10.5, color: css("--soft") } },
+      {
+        x: reached.map((one) => one.x), y: reached.map((one) => one.y), text: reached.map(({ cell }) => told(cell)), mode: "text", hoverinfo: "skip",
+        textfont: { size: 11, color: reached.map(({ cell }) => (light(cell) ? "#101214" : "#ffffff")) },
+      },
       {
         x: g.boundary.flatMap(([x0, , x1]) => [at(x0), at(x1), null]), y: g.boundary.flatMap(([, y0, , y1]) => [y0, y1, null]),
         mode: "lines", line: { color: css("--behind"), width: 3 }, hoverinfo: "skip", cliponaxis: false,

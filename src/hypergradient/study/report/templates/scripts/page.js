@@ -2,6 +2,7 @@
 // The table behind a figure, which a page that was mailed still has. A text that a spreadsheet
 // would take for a formula gets an apostrophe before it.
 const tables = {
+  beside: (figure) => data.beside.filter((s) => s.metric === metricOf(figure)),
   compare: (figure) => data.compareEnds.filter((e) => e.metric === metricOf(figure)),
   sensitivity: (figure) => data.sensitivity[metricOf(figure)],
   relative: (figure) => data.relative[metricOf(figure)],
@@ -85,7 +86,7 @@ for (const figure of figures) {
 for (const input of document.querySelectorAll('input[name="task"]')) {
   input.addEventListener("change", () => { task = data.tasks[Number(input.value)]; figures.forEach(render); });
 }
-for (const section of document.querySelectorAll("main > section[id]")) {
+for (const section of document.querySelectorAll("main section[id]")) {
   const parts = section.querySelectorAll("[data-metric]");
   for (const input of section.querySelectorAll('input[name$="-metric"]')) {
     input.addEventListener("change", () => parts.forEach((part) => { part.hidden = part.dataset.metric !== input.value; }));
@@ -95,8 +96,8 @@ for (const section of document.querySelectorAll("main > section[id]")) {
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], input = document.querySelector(`input[data-filters="${table.id}"]`);
   const valueOf = (row, place) => {
-    const { dataset, textContent } = row.cells[place];
-    return dataset.value === undefined ? textContent.trim() : dataset.value === "" ? null : Number(dataset.value);
+    const text = row.cells[place].textContent.trim();
+    return text === "–" ? null : Number.isNaN(Number(text)) ? text : Number(text);
   };
   const compareCells = (a, b) => (a === null || b === null ? (a === null) - (b === null) : typeof a === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
   [...table.tHead.rows[0].cells].forEach((head, place) => {
