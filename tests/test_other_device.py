@@ -102,6 +102,7 @@ def test_steps_wait_for_nothing_and_are_the_same(name: str) -> None:
     assert rates[1] == pytest.approx(rates[0], rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")  # it has values
 @pytest.mark.usefixtures("lent")
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if "foreach" not in n])
 def test_a_state_of_the_cpu_goes_on_there(name: str) -> None:
