@@ -11,7 +11,7 @@ from hypergradient.study.results.pairs import HYPERGRADIENT
 from hypergradient.study.results.towers import NEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypergradient.study.results.statistics import Statistics
 
@@ -34,7 +34,7 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
         return beside.sentences(statistics.runs)
     if "compare" in names:
         return statistics.verdict
-    of_figures = {
+    of_figures: dict[str, Callable[[], list[str]]] = {
         "heatmap": lambda: convergence(statistics.cells, statistics.score),
         "best": lambda: verdicts(statistics.tally),
         "tuning": lambda: tuning(statistics.tuning),
