@@ -184,11 +184,11 @@ class Relative:
     counts from there.
     """
 
-    rising: float = 2.0
+    rising: float = 3.0
     falling: float = 0.5
     early: float = 200.0
     rise: float = 4.0
-    trace: float = 50.0  # steps that the trace remembers at first
+    trace: float = 10.0  # steps that the trace remembers at first, and half of all later
     steps: float = 200.0
     share: float = 0.5
     outlier: float = 100.0
@@ -235,11 +235,14 @@ class Relative:
         return alpha * change, *remembered
 
     def _slope(self, h: Any, t: Any) -> Any:
-        """Return h over the sum of the trace's weights, while it remembers its first steps; >= 0.
+        """Return h over the sum of the trace's weights; >= 0.
 
-        It has the factor alpha of h, and so must `steepest` have that of the next step.
+        It has the factor alpha of h, and so must `steepest` have that of the next step. The sum of
+        t - 1 weights at a constant mu is exact; that of a memory of half of all steps tends to a
+        third of them.
         """
         weights = (self.trace - 1) * (1 - (1 - 1 / self.trace) ** (t - 1))
+        weights = larger(weights, (t - 1) / 3)
         return where(weights > 0, larger(h, 0.0) / where(weights > 0, weights, 1.0), 0.0)
 
 
