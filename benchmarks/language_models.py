@@ -41,7 +41,7 @@ CHECKS = 32  # batches of a validation
 POINTS = 24  # validations in a training
 ABLATIONS = (
     *("FullRise", "NoRise", "FiftySteps", "AllSteps", "OneStep", "NoAverage", "NotBounded"),
-    *("NoEarlyFall", "TenOverT", "EqualWeights"),
+    *("NoEarlyFall", "TenOverT", "TwoOverT", "FiftyAtFirst", "EqualWeights"),
 )
 
 

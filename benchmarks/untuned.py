@@ -298,7 +298,7 @@ RULES: dict[str, tuple[Callable[[float], Callable[[Moment], float]], bool]] = {
 }
 
 
-LABELS = {"OneStep": "Untuned, memory of one step", "Untuned": "Untuned, memory of 50 steps"}
+LABELS = {"OneStep": "Untuned, memory of one step", "Untuned": "Untuned, memory of half of all"}
 
 
 def picture(correlations: dict[str, list[float]], paths: dict[str, Run], target: Path) -> None:

@@ -70,7 +70,7 @@ def by_hand(
         used = shape(t) * alpha
         z = [zi - used * ui for zi, ui in zip(z, u, strict=True)]
         new = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
-        mu = 1 - 1 / max(50, 0.5 * t)
+        mu = 1 - 1 / max(10, 0.5 * t)
         m = [mu * (mi + (xi - ni) / alpha) for mi, xi, ni in zip(m, x, new, strict=True)]
         x = new
         y = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
@@ -83,12 +83,12 @@ def by_hand(
             spread += (size - spread) / share
             ratio = max(-1.0, min(1.0, h / spread))
             warming_up = warming_up and (h >= 0 or climbing)
-            eta = min(0.05, 2 / max(age, 1))
-            if ratio < 0:
-                eta = min(0.05, 0.5 / max(age, 1) * (1 + 200 / max(age, 1)))
-            slope = max(0.0, along) / sum(0.98**i for i in range(1, k))
+            falling = 0.5 / max(age, 1) * (1 + 200 / max(age, 1))
+            eta = min(0.05, falling if ratio < 0 else 3 / k)
+            slope = max(0.0, along) / max(sum(0.9**i for i in range(1, k)), (k - 1) / 3)
             steepest = max(steepest, slope)
-            fastest = 0.2 * (ratio > 0 if climbing else slope / steepest if steepest > 0 else 1.0)
+            left = slope / steepest if steepest > 0 else 1.0
+            fastest = 0.4 * (ratio > 0) if climbing else 0.15 * left
             alpha *= math.exp((max(eta, fastest) if warming_up else eta) * ratio)
             alpha = max(alpha, 0.01 * largest)
             climbing = climbing and alpha < first

@@ -216,7 +216,7 @@ def test_the_rate_falls_no_faster_than_one_over_the_root_of_the_steps() -> None:
 
 
 def test_the_rate_warms_up_as_fast_as_the_slope_is_steep() -> None:
-    """Along a slope that stays it is nearly 0.2 a step; along one that gets flat it is less."""
+    """Along a slope that stays it is nearly 0.15 a step; along one that gets flat it is less."""
     rates = []
     for flatter in (1.0, 0.8):
         p = nn.Parameter(torch.ones(1000))
@@ -225,7 +225,7 @@ def test_the_rate_warms_up_as_fast_as_the_slope_is_steep() -> None:
             p.grad = torch.full((1000,), flatter**t)
             optimizer.step()
         rates.append(float(optimizer.param_groups[0]["lr"]))
-    assert rates[0] > 0.01 * math.exp(0.8 * 0.2 * 29)  # the average lags behind a rate that grows
+    assert rates[0] > 0.01 * math.exp(0.8 * 0.15 * 29)  # the average lags behind a rate that grows
     assert 0.01 < rates[1] < 0.1 * rates[0]
 
 
@@ -241,3 +241,34 @@ def test_a_start_that_is_too_small_climbs_to_the_first_rate_it_would_choose() ->
     reached = next(t for t, rate in enumerate(rates) if rate >= 0.01)
     assert reached < 50
     assert optimizer.param_groups[0]["climb"] == 1
+
+
+class Rows(nn.Module):
+    """A recurrent network that reads eight rows of eight numbers and names one of ten classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.out = nn.GRU(8, 32, batch_first=True), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, last = self.rows(x)
+        answer: Tensor = self.out(last[0])
+        return answer
+
+
+def test_the_rate_does_not_rise_so_far_that_a_recurrent_network_is_harmed() -> None:
+    """A memory of 50 steps at first ends at 0.09 to 0.7, Adam at a rate of 0.03 at 0.001."""
+    torch.manual_seed(0)
+    classes = torch.randn(30, 8, 8)
+    which = torch.randint(30, (1000,))
+    x = (0.6 + 0.8 * torch.rand(1000, 1, 1)) * classes[which] + 0.7 * torch.randn(1000, 8, 8)
+    model = Rows()
+    optimizer = Untuned(model.parameters())
+    for t in range(240):
+        order = torch.randperm(1000, generator=torch.Generator().manual_seed(t // 16))
+        batch = order[t % 16 * 62 : (t % 16 + 1) * 62]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[batch]), which[batch] // 3).backward()
+        optimizer.step()
+    optimizer.eval()
+    assert nn.functional.cross_entropy(model(x), which // 3).item() < 0.01

@@ -119,7 +119,9 @@ class Average(LastIterate):
 
     Args:
         power: of t in the weight of a step.
-        trace_steps: how many steps of x the trace remembers at least: 1 / (1 - mu_t).
+        trace_steps: how many steps of x the trace remembers at least: 1 / (1 - mu_t). A memory is
+            also a delay. The rate may grow by half in ten steps; after 50, a recurrent network had
+            been harmed for good before the trace saw that its rate was too high.
         trace_share: the share of all steps that it remembers, if that is more. A memory of a fixed
             number of steps is short-sighted once training is long.
     """
@@ -132,7 +134,7 @@ class Average(LastIterate):
     }
 
     def __init__(
-        self, power: float = 3.0, trace_steps: float = 50.0, trace_share: float = 0.5
+        self, power: float = 3.0, trace_steps: float = 10.0, trace_share: float = 0.5
     ) -> None:
         self.power, self.trace_steps, self.trace_share = power, trace_steps, trace_share
 

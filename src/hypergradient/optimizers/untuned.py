@@ -9,7 +9,7 @@ h uses the displacement of that average over the last half of the training, m_t.
     z_t     = z_{t-1} - alpha_t u_t,                            u_t = g_t, or Adam's g_t / sqrt(v_t)
     x_t     = (1 - c_t) x_{t-1} + c_t z_t,                      c_t the weight of step t
     y_t     = (1 - b) z_t + b x_t,                              where gradients are taken
-    m_t     = mu_t (m_{t-1} + (x_{t-1} - x_t) / alpha_t),       mu_t = 1 - 1 / max(50, t / 2)
+    m_t     = mu_t (m_{t-1} + (x_{t-1} - x_t) / alpha_t),       mu_t = 1 - 1 / max(10, t / 2)
     alpha_{t+1} = alpha_t exp(eta_t clip(h_t / E|h|, -1, 1)),   h_t = alpha_t <g_t, m_{t-1}>
 
 h_t is minus the derivative of the loss with respect to the logarithm of a rate that all the last
@@ -108,10 +108,10 @@ class Untuned(AveragingOptimizer):
 
     u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part,
     and no number of it is larger than 3, so that a corrupt batch does little harm. mu_t is
-    1 - 1 / max(50, t / 2): the trace remembers the last half of the training. eta_t is 2 / t for a
+    1 - 1 / max(10, t / 2): the trace remembers the last half of the training. eta_t is 3 / t for a
     move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
     every doubling of the training, and later falls no faster than 1 / sqrt(t).
-    Until h is negative for the first time eta_t may be up to 0.2, by the share of the steepest
+    Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
     slope along m_t so far that is left: language models warm up slowly, and others in ten steps.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
     for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,

@@ -39,7 +39,20 @@ class TenSteps(Untuned):
 class FiftySteps(Untuned):
     """A memory of 50 steps, however many there have been."""
 
-    iterate = Average(trace_share=0.0)
+    iterate = Average(trace_steps=50.0, trace_share=0.0)
+
+
+class FiftyAtFirst(Untuned):
+    """A memory of at least 50 steps, a faster warm-up, and moves up by 2 / t: the rule before."""
+
+    iterate = Average(trace_steps=50.0)
+    rule = rule("relative-fifty-at-first", trace=50.0, rising=2.0, rise=4.0)
+
+
+class TwoOverT(Untuned):
+    """Moves up by 2 / t."""
+
+    rule = rule("relative-two-over-t", rising=2.0)
 
 
 class AllSteps(Untuned):
