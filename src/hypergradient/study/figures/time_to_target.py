@@ -52,7 +52,7 @@ def draw_times(
                         label=line,
                         **style,
                     )
-                axes.set(xlim=(1, MOST), ylim=(0, 1.02))
+                axes.set(xlim=(0.95, MOST), ylim=(0, 1.02))
                 if base == bases[0]:
                     axes.set_title(TITLES[name], fontweight="bold")
             legend = row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
