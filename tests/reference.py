@@ -247,8 +247,8 @@ def relative(rate: Rate, h: float, beta: float) -> float:
     mean += (size - mean) / max(min(steps - 1, 200), steps / 2, 1)
     if h < 0:
         warming_up = 0.0
-    eta = min(beta, (2.0 if h > 0 else 0.5 * (1 + 200 / steps)) / steps)
-    eta = max(eta, 4 * beta * warming_up)
+    eta = min(beta, (3.0 if h > 0 else 0.5 * (1 + 200 / steps)) / steps)
+    eta = max(eta, 3 * beta * warming_up)
     ratio = max(-1.0, min(1.0, h / mean)) if mean else 0.0
     moved = max(over_max * math.exp(eta * ratio), 0.01)
     rate.memory = [steps, min(moved, 1.0), mean, warming_up]

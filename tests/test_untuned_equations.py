@@ -83,12 +83,12 @@ def by_hand(
             spread += (size - spread) / share
             ratio = max(-1.0, min(1.0, h / spread))
             warming_up = warming_up and (h >= 0 or climbing)
-            eta = min(0.05, 3 / max(age, 1))
-            if ratio < 0:
-                eta = min(0.05, 0.5 / max(age, 1) * (1 + 200 / max(age, 1)))
+            falling = 0.5 / max(age, 1) * (1 + 200 / max(age, 1))
+            eta = min(0.05, falling if ratio < 0 else 3 / k)
             slope = max(0.0, along) / max(sum(0.9**i for i in range(1, k)), (k - 1) / 3)
             steepest = max(steepest, slope)
-            fastest = 0.2 * (ratio > 0 if climbing else slope / steepest if steepest > 0 else 1.0)
+            left = slope / steepest if steepest > 0 else 1.0
+            fastest = 0.4 * (ratio > 0) if climbing else 0.15 * left
             alpha *= math.exp((max(eta, fastest) if warming_up else eta) * ratio)
             alpha = max(alpha, 0.01 * largest)
             climbing = climbing and alpha < first

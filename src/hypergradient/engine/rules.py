@@ -180,14 +180,17 @@ class Relative:
     it has become flat the parameters have gone most of the way to the minimum along these
     directions, and a rate that goes on rising fast does lasting harm to language models, which have
     new directions to learn then. Without a trace the rate rises at full speed. Below the first rate
-    that the optimizer would choose, `climb` times the rate, it climbs as fast as it can, and t
-    counts from there.
+    that the optimizer would choose, `climb` times the rate, it climbs by up to `climbing` times
+    beta: it is known to be too low there. The t of a move down counts from there, and that of a
+    move up from the first step, as does the memory of the trace: a memory is a delay, and a rate
+    that grows by more than e in its length overshoots.
     """
 
     rising: float = 3.0
     falling: float = 0.5
     early: float = 200.0
-    rise: float = 4.0
+    rise: float = 3.0
+    climbing: float = 8.0
     trace: float = 10.0  # steps that the trace remembers at first, and half of all later
     steps: float = 200.0
     share: float = 0.5
@@ -221,12 +224,13 @@ class Relative:
         warming_up = warming_up * ((h >= 0) | climbing)
         count = larger(age, 1.0)
         falling = self.falling * (1 + self.early / count)
-        eta = smaller(beta, where(ratio > 0, self.rising, falling) / count)
+        eta = smaller(beta, where(ratio > 0, self.rising / t, falling / count))
         slope = self._slope(h, t) if traced else 0 * h
         steepest = larger(steepest, slope)
         left = where(steepest > 0, slope / where(steepest > 0, steepest, 1.0), 1.0)
         one = 1 + 0 * over_max  # in the precision of the rate
-        fastest = self.rise * beta * where(climbing, where(ratio > 0, one, 0 * one), left * one)
+        climb_speed = where(ratio > 0, self.climbing * one, 0 * one)
+        fastest = beta * where(climbing, climb_speed, self.rise * left * one)
         eta = where(warming_up > 0, larger(eta, fastest), eta)
         moved = larger(over_max * exp(eta * ratio), self.floor)
         change = moved / over_max

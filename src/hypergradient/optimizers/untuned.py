@@ -111,7 +111,7 @@ class Untuned(AveragingOptimizer):
     1 - 1 / max(10, t / 2): the trace remembers the last half of the training. eta_t is 3 / t for a
     move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
     every doubling of the training, and later falls no faster than 1 / sqrt(t).
-    Until h is negative for the first time eta_t may be up to 0.2, by the share of the steepest
+    Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
     slope along m_t so far that is left: language models warm up slowly, and others in ten steps.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
     for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,

@@ -18,6 +18,7 @@ from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.run import Run
 from hypergradient.study.errors import StudyError
 from hypergradient.study.tasks.data.base import Data
+from hypergradient.study.tasks.registry import find_task
 from hypergradient.study.train.devices import (
     prepare,
     random_numbers,
@@ -119,6 +120,45 @@ def test_a_whole_run_is_the_same_there(name: str, monkeypatch: pytest.MonkeyPatc
     fields = {"seed": 0, "study_seed": 0, "epochs": 2, "batch_size": 4, "weight_decay": 0.0}
     run = Run(task=task, method=method, hyper=hyper, **fields, **options)
     data = images(64) if task == "digits-mlp" else images(3, 32, 32)
+    here = losses_of(run, data)
+    lend(monkeypatch)
+    with Device(float64=False) as device:
+        there = losses_of(elsewhere(run), data, device)
+    assert there == pytest.approx(here, rel=1e-4)
+
+
+OWN = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x, y = torch.randn(24, 5), torch.randint(0, 3, (24,))
+
+
+def model():
+    return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+
+
+def data():
+    loader = DataLoader(TensorDataset(x, y), batch_size=6)
+    return (loader, loader) if LOADS else ((x, y), (x, y))
+
+
+def loss(outputs, targets):
+    return torch.nn.functional.cross_entropy(outputs, targets)
+
+
+metrics = {"largest": lambda outputs, targets: outputs.max()}
+"""
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_task_of_ones_own_is_the_same_there(loads, tmp_path, monkeypatch):
+    path = tmp_path / "own.py"
+    path.write_text(OWN.replace("LOADS", str(loads)))
+    fields = {"seed": 0, "study_seed": 0, "epochs": 2, "batch_size": 6, "weight_decay": 0.0}
+    run = Run(task=str(path), method="Adam-HD", hyper={"lr": 0.01}, **fields)
+    data = find_task(run.task).load()
     here = losses_of(run, data)
     lend(monkeypatch)
     with Device(float64=False) as device:

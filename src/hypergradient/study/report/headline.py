@@ -161,7 +161,8 @@ def nearness(scores: pl.DataFrame) -> list[str]:
     """
     told = []
     for base in scores["base"].unique().sort():
-        free = scores.filter(~pl.col("tuned"), base=base, measure="train_loss_final", set="claim")
+        here = scores.filter(~pl.col("tuned"), base=base, measure="train_loss_final", set="claim")
+        free, alone = here.filter(~pl.col("single")), here.filter("single")
         if free.is_empty():
             continue
         nearest, safest = (free.sort(by).row(0, named=True) for by in ("mean", "worst"))
@@ -172,6 +173,13 @@ def nearness(scores: pl.DataFrame) -> list[str]:
             f"{nearest['runs']} runs dead; the least worst ratio is {safest['worst']:.3g} "
             f"({safest['line']})."
         )
+        if alone.height:
+            best = alone.sort("mean").row(0, named=True)
+            told.append(
+                f"The best that one rate does for all tasks, chosen on the selection tasks, is "
+                f"{best['mean']:.3g} times in the mean and {best['worst']:.3g} at worst "
+                f"({best['line']})."
+            )
     return told
 
 
