@@ -12,6 +12,7 @@ import queue
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -94,6 +95,8 @@ def run(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
         )
     except subprocess.TimeoutExpired:
         return 1, f"no end within {LIMIT} s"
+    if done.returncode < 0:  # the fault was one of memory
+        return 1, f"{signal.Signals(-done.returncode).name}, which ended pytest"
     failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     return done.returncode, failed[1] if failed else done.stdout[-300:] + done.stderr[-300:]
 

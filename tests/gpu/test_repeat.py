@@ -162,3 +162,19 @@ def test_a_repeated_step_is_the_eager_one(
     assert not none
     for p, q in zip(ours, eager, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("lent")
+def test_a_repeated_step_sees_who_else_writes_to_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "usable", lambda _: True)
+    p = nn.Parameter(torch.ones(5, device=DEVICE))
+    optimizer = Untuned([p])
+    for _ in range(10):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    with torch.no_grad():
+        p.add_(1.0)
+    with pytest.warns(UserWarning, match="somebody else has written to the parameters"):
+        optimizer.step()

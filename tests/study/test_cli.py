@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import polars as pl
 import pytest
@@ -29,7 +30,7 @@ def no_training(monkeypatch):
 
 BAD = {
     "unknown-study": (["run", "tuning-logrge"], "did you mean tuning-logreg?"),
-    "unknown-study-far": (["run", "zzz"], "choose from demo, drop-in, iclr-curves"),
+    "unknown-study-far": (["run", "zzz"], "choose from demo, drop-in, "),
     "no-file": (["run", "here.toml"], "no study file here.toml"),
     "syntax": (["run", "broken.toml"], "broken.toml: "),
     "no-scale": (["run", "demo", "--scale", "huge"], "demo has no scale 'huge'; declared: none"),
@@ -162,7 +163,8 @@ def no_report(monkeypatch):
 def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_path):
     arguments = (study_file(epochs=3), "--out", "out", "--workers", "2")
     code, shown, _ = command("plan", *arguments)
-    first, heads, *rows, last = shown.splitlines()
+    loading, first, heads, *rows, last = shown.splitlines()
+    assert loading == "loading torch and the study"
     assert (code, first) == (0, "small: 12 runs, 0 of them done")
     assert heads.split()[:3] == ["task", "method", "runs"]
     assert {tuple(row.split()[:3]) for row in rows} == {
@@ -175,7 +177,7 @@ def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_
     assert not (tmp_path / "out").exists()
     runs = load_study(study_file(epochs=3)).runs()
     work(runs, Store(tmp_path / "out"), None)
-    assert command("plan", *arguments)[1] == "small: 12 runs, 12 of them done\n"
+    assert command("plan", *arguments)[1] == f"{loading}\nsmall: 12 runs, 12 of them done\n"
 
 
 @pytest.mark.usefixtures("no_report")
@@ -204,7 +206,10 @@ def test_status_report_and_clean(command, study_file, tmp_path):
     assert failure.startswith(f"failed: {in_full(failed)}: ValueError: no luck")
 
     code, shown, _ = command("report", path, "--out", "out")
-    assert (code, shown) == (0, "writing the report\n3 of 12 runs are in out/report.html\n")
+    assert (code, shown.splitlines()[1:]) == (
+        0,
+        ["writing the report", "3 of 12 runs are in out/report.html"],
+    )
     assert len(pl.read_parquet(tmp_path / "out" / "runs.parquet")) == 3
 
     _, shown, _ = command("clean", path, "--out", "out", "--yes")
@@ -215,6 +220,19 @@ def test_status_report_and_clean(command, study_file, tmp_path):
     left = {path.name for run in (failed, damaged) for path in store.folder_of(run).iterdir()}
     assert left == {"lock"}
     assert command("clean", path, "--out", "out")[1].startswith("nothing to delete")
+
+
+def test_runs_of_a_stack_are_one_line_of_the_status(command, study_file, tmp_path):
+    path, store = study_file(), Store(tmp_path / "out")
+    runs = load_study(path).runs()[:5]
+    with ExitStack() as claims:
+        for number, run in enumerate(runs):
+            claim = claims.enter_context(store.claim(run))
+            claims.enter_context(claim.metrics([{"epoch": e} for e in range(1 + (number > 0))]))
+        _, shown, _ = command("status", path, "--out", "out")
+    assert shown.splitlines()[1:] == [
+        "training: digits-logreg: 5 runs of SGD, Adam, SGD-HD: 0 to 1 of 2 epochs"
+    ]
 
 
 def test_clean_asks_and_leaves_what_is_being_trained(command, study_file, tmp_path, monkeypatch):
@@ -265,9 +283,12 @@ def test_plain_lines_estimate_the_time_left(monkeypatch, capsys):
     for seconds, trained in ((0, 50), (5, 60), (10, 70), (12, 74), (20, 90), (25, 100)):
         now[0] = 100.0 + seconds
         show(Progress(runs=10, finished=trained // 10, epochs=100, trained=trained))
+    now[0] = 135.0
+    show(Progress(10, 9, 100, 95, latest="\x1b[2J.py: training loss 0.5"))
     assert capsys.readouterr().out.splitlines() == [
         "7/10 runs, about 15 s left",
         "9/10 runs, about 5 s left",
+        "9/10 runs, about 4 s left, \\x1b[2J.py: training loss 0.5",
     ]
 
 

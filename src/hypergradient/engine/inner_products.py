@@ -61,18 +61,21 @@ class InnerProducts:
 
     def hypergradient(self, group: Group) -> Number:
         """Return h_t in the form that the group's rule wants."""
-        h = self._by_kernel(group)
-        return self._formed(group, self.totals()) if h is None else h
+        if self.terms and isinstance(self.terms[0][0], Tensor):
+            h = self._by_kernel(group)
+            if h is not None:
+                return h
+        return self._formed(group, self.totals())
 
     def _by_kernel(self, group: Group) -> Tensor | None:
         """Return h_t from a few numbers on a device in one launch; None if that cannot be."""
         numbers = [t for term in self.terms for t in term if isinstance(t, Tensor)]
-        width = len(self.terms[0]) if self.terms else 0
-        if not 0 < len(numbers) == width * len(self.terms) <= FEW or group["differentiable"]:
+        width, count = len(self.terms[0]), self.count
+        few = len(numbers) == width * len(self.terms) <= FEW
+        if not few or isinstance(count, Tensor) or group["differentiable"]:
             return None
         h = numbers[0].new_empty(numbers[0].shape, dtype=dtype_of_total(numbers[0].device))
-        count = self.count if group["reduction"] == "mean" else None
-        key = rule_of(group).form, width, count
+        key = rule_of(group).form, width, count if group["reduction"] == "mean" else None
 
         def function(numbers: list[Tensor]) -> list[Tensor]:
             totals = [sum(numbers[i + width :: width], numbers[i]) for i in range(width)]

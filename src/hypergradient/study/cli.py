@@ -20,6 +20,7 @@ from hypergradient.study.commands import (
     default_workers,
     known_and_store,
     live_page,
+    loaded,
     making,
     published_numbers,
     say,
@@ -163,7 +164,7 @@ def plan(
     from hypergradient.study.run.plan import costs, duration, in_words
     from hypergradient.study.status import heading
 
-    declared, store = declared_and_store(study, scale, out, device)
+    declared, store = loaded(study, scale, out, device)
     runs = declared.runs()
     missing = store.missing(runs)
     say(f"{heading(declared)}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
@@ -203,7 +204,7 @@ def run(
 
     declared, store = known_and_store(study, scale, out, device)
     if declared is None:
-        declared, store = declared_and_store(study, scale, out, device)
+        declared, store = loaded(study, scale, out, device)
     runs = declared.runs()
     with making(store.folder):
         check_own(store.folder)
@@ -288,7 +289,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a study's tables and report anew from the results there are."""
-    declared, store = declared_and_store(study, scale, out, device)
+    declared, store = loaded(study, scale, out, device)
     check_own(store.folder)
     if not store.begun():
         raise StudyError(f"nothing was run in {store.folder}: hypergradient run {study} runs it")

@@ -57,6 +57,14 @@ def declared_and_store(
     return declared, Store(out or default_folder(declared.name, declared.scale, declared.device))
 
 
+def loaded(
+    study: str, scale: str | None, out: Path | None, device: str | None
+) -> tuple[Study, Store]:
+    """Do what ``declared_and_store`` does, and say so first: torch takes seconds to import."""
+    say("loading torch and the study")
+    return declared_and_store(study, scale, out, device)
+
+
 def known_and_store(
     study: str, scale: str | None, out: Path | None, device: str | None = None
 ) -> tuple[Study | None, Store]:

@@ -9,7 +9,7 @@ from hypergradient.study.files import DAMAGED
 from hypergradient.study.results.write import damaged_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hypergradient.study.declare.run import Run
     from hypergradient.study.declare.study import Study
@@ -37,10 +37,9 @@ def state_of(
     shown = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     yield f"{heading(study)}: {len(runs)} runs: {shown}"
     for one in runs:
-        if conditions[one.id] == "training":
-            yield f"training: {in_full(one)}: {store.epochs_seen(one)} of {one.epochs} epochs"
         if conditions[one.id] == "damaged":
             yield f"damaged: {in_full(one)}: trained anew by the next command"
+    yield from under_way(store, [one for one in runs if conditions[one.id] == "training"])
     for table in damaged_tables(store.folder):
         yield f"damaged: {table}: written anew by the next command"
     aside = [*store.quarantined(), *store.folder.glob(f"*{DAMAGED}")]
@@ -52,6 +51,25 @@ def state_of(
     if len(versions) > 1:
         yield f"runs were made by several versions of torch: {', '.join(versions)}"
     yield from failures(store, (run for run in runs if conditions[run.id] == "failed"))
+
+
+SINGLY = 3
+"""The most runs of one task under way that have a line each; those of a stack share one."""
+
+
+def under_way(store: Store, training: Sequence[Run]) -> Iterator[str]:
+    """Yield how far the runs are that are being trained: a line each, or one for many of a task."""
+    for task in dict.fromkeys(run.task for run in training):
+        here = [run for run in training if run.task == task]
+        seen = [store.epochs_seen(run) for run in here]
+        if len(here) <= SINGLY:
+            for run, epochs in zip(here, seen, strict=True):
+                yield f"training: {in_full(run)}: {epochs} of {run.epochs} epochs"
+            continue
+        methods = ", ".join(dict.fromkeys(run.method.rpartition(":")[2] for run in here))
+        far = f"{min(seen)} to {max(seen)}" if min(seen) < max(seen) else f"{seen[0]}"
+        most = max(run.epochs for run in here)
+        yield f"training: {task}: {len(here)} runs of {methods}: {far} of {most} epochs"
 
 
 def in_full(run: Run) -> str:

@@ -37,8 +37,8 @@ RECORDED_RUNS = {
     ("tuning-mlp", "laptop"): "10d49ff4b47b9bef",
     ("tuning-vgg", "paper"): "61e260f35efdcf98",
     ("tuning-vgg", "laptop"): "f3d6b5b1028a60cc",
-    ("untuned", "paper"): "748e6149d5140ae7",
-    ("untuned", "laptop"): "3fd511c670d6e172",
+    ("untuned", "paper"): "e2166809710ed00c",
+    ("untuned", "laptop"): "04060f9d974b680d",
     ("untuned-ablation", "paper"): "d62f74af1991cdf2",
     ("untuned-ablation", "laptop"): "5ee2fbea1ffa74b1",
 }

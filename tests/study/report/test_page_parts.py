@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree as ET
 
 import polars as pl
 import pytest
@@ -138,6 +139,30 @@ def test_a_mailed_page_keeps_its_tables(report: Path, visit: Callable[..., Page]
 def test_the_page_is_no_wider_than_a_phone(report: Path, visit: Callable[..., Page]) -> None:
     page = visit(report, viewport={"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_a_mailed_page_still_has_its_pictures(
+    report: Path, visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    alone = tmp_path / "mailed.html"
+    alone.write_bytes(report.read_bytes())  # nothing else is beside it
+    page = visit(alone)
+    page.check("#curves input[value=valid_loss]")
+    with page.expect_download() as given:
+        page.locator("#curves a[data-panels]").click()
+    assert given.value.suggested_filename == "curves_valid_loss.svg"
+    given.value.save_as(tmp_path / "curves.svg")
+    picture = ET.parse(tmp_path / "curves.svg").getroot()  # noqa: S314  (our own)
+    assert picture.tag.endswith("svg")
+    text = "".join(picture.itertext())
+    assert "validation loss" in text
+    titles = page.locator("#curves h3").all_text_contents()
+    assert titles
+    assert all(title in text for title in titles)
+    lines = [node for node in picture.iter() if "js-line" in node.get("class", "")]
+    assert len(lines) == page.evaluate(
+        "[...document.querySelectorAll('#curves .plot .js-line')].length"
+    )
 
 
 def chosen(page: Page) -> list[list[dict[str, object]]]:

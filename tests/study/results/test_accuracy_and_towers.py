@@ -114,4 +114,6 @@ def test_a_report_shows_both(tmp_path: Path):
     assert "Beside the published accuracies" in text
     assert "Towers of step sizes" in text
     assert "<b>91.00</b>" in text
+    assert "code run anew: 3 of 3 (task)." in text  # 71, 81 and 91 beside 71, 80 and 91
+    assert "within 1.3 times the best loss: 0 at height 0, 0 at height 1 and 0 at height 2." in text
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"accuracy", "towers"}

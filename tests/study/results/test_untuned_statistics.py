@@ -123,6 +123,11 @@ def test_scores_equal_an_obvious_loop(tables, measure: str, method: str) -> None
         assert row["worst_high"] == pytest.approx(10 ** (plain.fmean(tops) + half))
         default = [mean(ratios) for (_, start), ratios in cells.items() if start is None]
         assert row["default"] == (pytest.approx(mean(default)) if default else None)
+        if default:
+            of_seed = [[r for (_, s), r in cells.items() if s is None] for _ in SEEDS]
+            logs = [plain.fmean(math.log10(r[k]) for r in of_seed[k]) for k in SEEDS]
+            half = stats.t.ppf(0.975, 2) * plain.stdev(logs) / math.sqrt(3)
+            assert row["default_low"] == pytest.approx(10 ** (plain.fmean(logs) - half))
         here = own.profile.filter(set=name, measure=measure, line=line)
         for tau, share in here.select("tau", "share").rows():
             within = [mean(ratios) <= tau * (1 + 1e-9) for ratios in cells.values()]
@@ -135,10 +140,27 @@ def test_scores_equal_an_obvious_loop(tables, measure: str, method: str) -> None
         assert (row["dead"], row["runs"]) == (sum(dead), len(dead))
 
 
+@pytest.mark.parametrize("measure", untuned.MEASURES)
+@pytest.mark.parametrize("method", BASE)
+def test_intervals_by_task_equal_an_obvious_loop(tables, measure: str, method: str) -> None:
+    own, found = UntunedStatistics.of(*tables, SELECTION), slow(tables[0], measure)
+    line = method.rpartition(":")[2]
+    for task in TASKS:
+        (row,) = own.by_task.filter(measure=measure, line=line, task=task).to_dicts()
+        starts = found[method, task]
+        logs = [plain.fmean(math.log10(r[k]) for r in starts.values()) for k in SEEDS]
+        worst = [math.log10(r) for r in max(starts.values(), key=mean)]
+        for name, values in (("ratio", logs), ("worst", worst)):
+            half = stats.t.ppf(0.975, 2) * plain.stdev(values) / math.sqrt(3)
+            assert row[name] == pytest.approx(10 ** plain.fmean(values))
+            assert row[f"{name}_low"] == pytest.approx(10 ** (plain.fmean(values) - half))
+            assert row[f"{name}_high"] == pytest.approx(10 ** (plain.fmean(values) + half))
+
+
 def test_the_best_tuned_run_has_the_ratio_one(tables) -> None:
     own = UntunedStatistics.of(*tables, SELECTION)
     assert own.cells.filter("tuned")["line"].unique().to_list() == ["SGDN, constant"]  # has all
-    losses = untuned.losses(*tables)
+    losses = untuned.losses(*tables).with_columns(single=pl.lit(value=False))
     best = untuned.best_tuned(losses)
     everything = losses.with_columns(tuned=pl.lit(value=False))  # keeps all rates
     ratios = untuned.cells(
@@ -179,14 +201,15 @@ def test_runs_that_know_no_constant_s_loss_are_measured_by_their_own_start(table
 def test_the_report_has_the_tables_and_the_pictures(tables, tmp_path: Path) -> None:
     page = write_report(Chosen(), *tables, tmp_path).read_text(encoding="utf-8")
     for measure in untuned.PICTURED:
-        for name in ("untuned_profile", "untuned_tasks"):
+        for name in ("untuned_profile", "untuned_tasks", "untuned_time"):
             for suffix in ("pdf", "png", "csv"):
                 assert (tmp_path / "figures" / f"{name}_{measure}.{suffix}").stat().st_size
-    assert page.count('class="picture" src="data:image/png;base64,') == 2 * len(untuned.PICTURED)
+    assert page.count('class="picture" src="data:image/png;base64,') == 3 * len(untuned.PICTURED)
     (row,) = (
         Statistics(*tables, None, SELECTION)
         .untuned.scores.filter(set="claim", measure="train_loss_final", line="Prodigy")
         .to_dicts()
     )
-    assert f"<td>{row['mean']:.3g}</td>" in page
+    low, high = row["mean_low"], row["mean_high"]
+    assert f"<td>{row['mean']:.3g} <small>({low:.3g} to {high:.3g})</small></td>" in page
     assert "Selection tasks: final training loss" in page

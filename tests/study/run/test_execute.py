@@ -12,7 +12,7 @@ from processes import finished_at, numbers, record, wait_until
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.errors import StudyError
 from hypergradient.study.run.claim import Claim
-from hypergradient.study.run.execute import Progress, execute
+from hypergradient.study.run.execute import Progress, execute, look
 from hypergradient.study.run.guard import MOST_DEATHS
 from hypergradient.study.run.store import Store
 from hypergradient.study.run.worker import work
@@ -43,6 +43,18 @@ def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_pa
     assert len(before) == 12
     execute(runs, store, workers=2)
     assert finished_at(store, runs) == before
+
+
+def test_progress_has_the_task_and_loss_of_the_last_epoch_written(small, store):
+    runs = small.runs()
+    with store.claim(runs[0]) as claim, claim.metrics([{"epoch": 0, "train_loss": 2.25}]):
+        now = look(runs, runs, store)
+    assert now.latest == "digits-logreg: training loss 2.25"
+    with store.claim(runs[1]) as claim, claim.metrics([{"epoch": 1, "train_loss": None}]):
+        os.utime(store.folder_of(runs[0]) / "metrics.jsonl", (0, 0))
+        now = look(runs, runs, store)
+    assert now.latest == "digits-logreg: training loss -"
+    assert look(runs, [], store).latest == ""
 
 
 def test_killed_workers_are_replaced_and_each_run_is_done(longer, store, tmp_path):

@@ -27,6 +27,12 @@ TITLES: Final = dict(zip(SETS, ("Selection tasks", "Claim tasks"), strict=True))
 
 _TUNED = {"color": "#a8a8a8", "ls": (0, (4, 1.5))}
 
+_SINGLE = tuple(
+    {"color": colour, "ls": dashes}
+    for colour in ("#404040", "#8a6d3b")
+    for dashes in ((0, (1, 1)), (0, (4, 1, 1, 1)))
+)
+
 
 def draw_map(
     table: pl.DataFrame, scores: pl.DataFrame, selection: Sequence[str], measure: str
@@ -80,8 +86,8 @@ def _write_cell(axes: Axes, x: int, y: int, cell: dict[str, Any]) -> None:
 def draw_profiles(table: pl.DataFrame, scores: pl.DataFrame, measure: str) -> Figure:
     """Draw the share of tasks and starts within a factor of the best tuned.
 
-    A row a base optimizer, with its own constant rates from the same starts in grey, and a column
-    a set of tasks.
+    A row a base optimizer and a column a set of tasks. Its own rates are dashed: from the same
+    starts in grey, and one rate for all tasks darker.
 
     Args:
         table: From `results.untuned.profile`.
@@ -89,7 +95,7 @@ def draw_profiles(table: pl.DataFrame, scores: pl.DataFrame, measure: str) -> Fi
         measure: One of `MEASURES`.
     """
     table, order = table.filter(measure=measure), ranking(scores, measure)
-    tuned = set(scores.filter("tuned").select("base", "line").rows())
+    styles = line_styles(scores, measure)
     bases = list(dict.fromkeys(base for base, _ in order))
     sets = [name for name in SETS if name in table["set"]]
     with mpl.rc_context(STYLE):
@@ -97,13 +103,10 @@ def draw_profiles(table: pl.DataFrame, scores: pl.DataFrame, measure: str) -> Fi
         grid = figure.subplots(len(bases), len(sets), sharex=True, sharey=True, squeeze=False)
         for row, base in zip(grid, bases, strict=True):
             lines = [line for line in order if line[0] == base]
-            free = [line for line in lines if line not in tuned]
             for axes, name in zip(row, sets, strict=True):
                 for line in lines:
-                    style: dict[str, Any] = _TUNED
-                    if line in free:
-                        style = {"color": mpl.colormaps["tab10"](free.index(line) % 10)}
-                    _draw_profile(axes, table.filter(set=name, base=base, line=line[1]), style)
+                    here = table.filter(set=name, base=base, line=line[1])
+                    _draw_profile(axes, here, styles[line])
                 if base == bases[0]:
                     axes.set_title(TITLES[name], fontweight="bold")
             legend = row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
@@ -125,6 +128,26 @@ def _draw_profile(axes: Axes, here: pl.DataFrame, style: dict[str, Any]) -> None
     axes.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def line_styles(scores: pl.DataFrame, measure: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return how to draw each base and line: those whose rates are fixed in greys and dashes.
+
+    Args:
+        scores: From `results.untuned.scores`.
+        measure: One of `MEASURES`.
+    """
+    order = ranking(scores, measure)
+    tuned, single = (
+        set(scores.filter(kind).select("base", "line").rows()) for kind in ("tuned", "single")
+    )
+    styles: dict[tuple[str, str], dict[str, Any]] = dict.fromkeys(tuned, _TUNED)
+    for base in {base for base, _ in order}:
+        alone = [line for line in order if line in single and line[0] == base]
+        free = [line for line in order if line not in tuned | single and line[0] == base]
+        styles |= {line: _SINGLE[i % len(_SINGLE)] for i, line in enumerate(alone)}
+        styles |= {line: {"color": mpl.colormaps["tab10"](i % 10)} for i, line in enumerate(free)}
+    return styles
 
 
 def ranking(scores: pl.DataFrame, measure: str) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from hypergradient.study.figures import (
     published,
     schedules,
     sensitivity,
+    time_to_target,
     towers,
     untuned,
 )
@@ -140,6 +141,8 @@ def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame
         yield f"untuned_tasks_{measure}", figure, own.by_task.filter(measure=measure)
         figure = untuned.draw_profiles(own.profile, own.scores, measure)
         yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)
+        figure = time_to_target.draw_times(own.time_profile, own.time_scores, own.scores, measure)
+        yield f"untuned_time_{measure}", figure, own.times.filter(measure=measure)
 
 
 OF_ALL_TASKS: Final = frozenset({"summary", "untuned", "accuracy", "towers"})

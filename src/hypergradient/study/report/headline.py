@@ -8,11 +8,16 @@ import polars as pl
 
 from hypergradient.study.results import beside
 from hypergradient.study.results.pairs import HYPERGRADIENT
+from hypergradient.study.results.towers import NEAR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypergradient.study.results.statistics import Statistics
+
+
+POINT = 1.0
+"""How many percent two accuracies may differ and be called near."""
 
 
 def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
@@ -29,17 +34,16 @@ def headline(statistics: Statistics, names: Sequence[str]) -> list[str]:
         return beside.sentences(statistics.runs)
     if "compare" in names:
         return statistics.verdict
-    told = []
-    if "heatmap" in names:
-        told += convergence(statistics.cells, statistics.score)
-    if "best" in names:
-        told += verdicts(statistics.tally)
-    if "tuning" in names:
-        told += tuning(statistics.tuning)
-    if "relative" in names:
-        told += breadth(statistics.widths["train_loss"])
-    if "untuned" in names:
-        told += nearness(statistics.untuned.scores)
+    of_figures: dict[str, Callable[[], list[str]]] = {
+        "heatmap": lambda: convergence(statistics.cells, statistics.score),
+        "best": lambda: verdicts(statistics.tally),
+        "tuning": lambda: tuning(statistics.tuning),
+        "relative": lambda: breadth(statistics.widths["train_loss"]),
+        "untuned": lambda: nearness(statistics.untuned.scores),
+        "accuracy": lambda: accuracies(statistics.accuracies_beside),
+        "towers": lambda: floors(statistics.tower_ranges),
+    }
+    told = [said for name, tell in of_figures.items() if name in names for said in tell()]
     if not told and statistics.paired.height:
         summary = statistics.summary["train_loss"]
         return [*losses(summary, statistics.runs), *without_rate(summary)]
@@ -119,6 +123,36 @@ def breadth(widths: pl.DataFrame) -> list[str]:
     ]
 
 
+def accuracies(table: pl.DataFrame) -> list[str]:
+    """Say how many of our accuracies are near a published one, for each task.
+
+    Args:
+        table: From `results.accuracy.beside_published_accuracies`.
+    """
+    away = [(pl.col("ours") - pl.col(name)).abs() for name in ("paper", "rerun")]
+    counts = table.group_by("task", maintain_order=True).agg(
+        near=(pl.min_horizontal(away) <= POINT).sum(), rows=pl.len()
+    )
+    parts = [f"{near} of {rows} ({task})" for task, near, rows in counts.iter_rows()]
+    return [
+        f"Within a point of the published accuracy, or of that code run anew: {_listed(parts)}."
+    ]
+
+
+def floors(ranges: pl.DataFrame) -> list[str]:
+    """Say how wide the good starts are for each height of a tower.
+
+    Args:
+        ranges: From `results.towers.ranges`.
+    """
+    parts = [
+        f"{decades:.2g} at height {height}"
+        for height, decades in ranges.select("height", "decades").drop_nulls().iter_rows()
+    ]
+    what = f"Decades of starts that end within {NEAR:.2g} times the best loss"
+    return [f"{what}: {_listed(parts)}."] if parts else []
+
+
 def nearness(scores: pl.DataFrame) -> list[str]:
     """Say which method comes nearest to the best tuned rates, in the mean and at worst.
 
@@ -127,7 +161,8 @@ def nearness(scores: pl.DataFrame) -> list[str]:
     """
     told = []
     for base in scores["base"].unique().sort():
-        free = scores.filter(~pl.col("tuned"), base=base, measure="train_loss_final", set="claim")
+        here = scores.filter(~pl.col("tuned"), base=base, measure="train_loss_final", set="claim")
+        free, alone = here.filter(~pl.col("single")), here.filter("single")
         if free.is_empty():
             continue
         nearest, safest = (free.sort(by).row(0, named=True) for by in ("mean", "worst"))
@@ -138,6 +173,13 @@ def nearness(scores: pl.DataFrame) -> list[str]:
             f"{nearest['runs']} runs dead; the least worst ratio is {safest['worst']:.3g} "
             f"({safest['line']})."
         )
+        if alone.height:
+            best = alone.sort("mean").row(0, named=True)
+            told.append(
+                f"The best that one rate does for all tasks, chosen on the selection tasks, is "
+                f"{best['mean']:.3g} times in the mean and {best['worst']:.3g} at worst "
+                f"({best['line']})."
+            )
     return told
 
 

@@ -17,6 +17,7 @@ from hypergradient.study.results import (
     curves,
     published,
     sensitivity,
+    time_to_target,
     towers,
     untuned,
     verdicts,
@@ -272,23 +273,33 @@ class UntunedStatistics:
     """How near methods come to the best tuned rate: the tables of `results.untuned`."""
 
     best: pl.DataFrame
+    singles: pl.DataFrame
     cells: pl.DataFrame
     by_task: pl.DataFrame
     scores: pl.DataFrame
     profile: pl.DataFrame
+    times: pl.DataFrame
+    time_profile: pl.DataFrame
+    time_scores: pl.DataFrame
 
     @classmethod
     def of(
         cls, runs: pl.DataFrame, epochs: pl.DataFrame, selection: tuple[str, ...]
     ) -> UntunedStatistics:
         losses = untuned.losses(runs, epochs)
-        best = untuned.best_tuned(losses)
+        best, singles = untuned.best_tuned(losses), untuned.singles(losses, selection)
+        times = time_to_target.times(losses, epochs, best, singles)
+        losses = untuned.with_singles(losses, singles)
         ratios = untuned.ratios(losses, best)
         cells = untuned.cells(ratios)
         return cls(
             best=best,
+            singles=singles,
             cells=cells,
-            by_task=untuned.by_task(losses, cells),
+            by_task=untuned.by_task(losses, ratios, cells),
             scores=untuned.scores(losses, ratios, cells, selection),
             profile=untuned.profile(cells, selection),
+            times=times,
+            time_profile=time_to_target.profile(times, selection),
+            time_scores=time_to_target.scores(times, selection),
         )

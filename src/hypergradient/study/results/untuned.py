@@ -5,7 +5,8 @@ untrained loss U and no smaller than U / 10,000: a loss of 1e-8 is not a hundred
 one of 1e-6, and a run that has died or diverged counts as not trained. U is the lower of the loss
 before training and that of the best outputs that do not depend on the inputs. The best tuned run is
 that of the base optimizer whose constant or decayed rate has the least mean over seeds; a method
-whose base was not tuned is compared with Adam. All means are geometric.
+whose base was not tuned is compared with Adam. All means are geometric, and their intervals are
+over seeds. `single_settings` adds the rivals that have one rate for all tasks.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from hypergradient.study.results.intervals import half_width
+from hypergradient.study.results.intervals import geometric_intervals
 from hypergradient.study.results.pairs import CONSTANT, complete, short_method, varying
+from hypergradient.study.results.single_settings import single_settings, with_single_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 FLOOR: Final = 1e-4
 """A loss below this share of the untrained loss counts as this share of it."""
@@ -44,8 +46,17 @@ SETS: Final = ("selection", "claim")
 
 LINE: Final = ("task", "base", "line")
 
+KIND: Final = ("tuned", "single")
+"""Whether a line has fixed rates of a base optimizer, or one of them for all tasks, or neither."""
+
 CELL: Final = (*LINE, "start")
 """A method on a task from one start; the start is null where it is the method's own default."""
+
+
+def set_of(selection: Sequence[str]) -> pl.Expr:
+    """Return which of `SETS` a task belongs to."""
+    chosen = pl.col("task").is_in(list(selection))
+    return pl.when(chosen).then(pl.lit(SETS[0])).otherwise(pl.lit(SETS[1]))
 
 
 def rival_of(base: str, tuned: Collection[str]) -> str:
@@ -72,16 +83,16 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
         epochs: One row a run and epoch.
 
     Returns:
-        A row a run that has not failed: `CELL`, `schedule`, `tuned` (is it a base optimizer with
-        a schedule of `TUNED`?), `seed`, `dead`, `untrained`, the log10 of each of `MEASURES`, and
-        `step_seconds`, null where it was trained in an ensemble. A line is a method with its
-        schedule, if it is a tuned one, and with its settings other than the start, if there are
-        several.
+        A row a run that has not failed: `CELL`, `run_id`, `schedule`, `tuned` (is it a base
+        optimizer whose rates were fixed in advance?), `seed`, `dead`, `untrained`, the log10 of
+        each of `MEASURES`, and `step_seconds`, null where it was trained in an ensemble. A line is
+        a method with its schedule, if that was fixed in advance, and with its settings other than
+        the start, if there are several.
     """
     runs = complete(runs)
     # A base optimizer is a method that is its own base: what others are compared with.
-    tuned = pl.col("schedule").is_in(TUNED) & (pl.col("method") == pl.col("base"))
-    bases = set(runs.filter(tuned)["base"])
+    tuned = ~pl.col("adaptive") & (pl.col("method") == pl.col("base"))
+    bases = set(runs.filter(tuned, pl.col("schedule").is_in(TUNED))["base"])
     rivals = {base: rival_of(base, bases) for base in runs["base"].unique()}
     varied = [name for name in varying(runs) if name != "lr"]
     settings = [pl.concat_str(pl.lit(f", {name} = "), pl.col(name)) for name in varied]
@@ -108,6 +119,7 @@ def losses(runs: pl.DataFrame, epochs: pl.DataFrame) -> pl.DataFrame:
     alone = pl.col("engine").fill_null("one by one") == "one by one"
     return table.select(
         *CELL,
+        "run_id",
         "schedule",
         "tuned",
         "seed",
@@ -134,7 +146,7 @@ def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
         A row a task, base and measure: `line`, `start` and `tuned`, its mean loss. Rates at which
         seeds are missing are not chosen.
     """
-    wide = table.filter("tuned").unpivot(
+    wide = table.filter("tuned", pl.col("schedule").is_in(TUNED)).unpivot(
         [*MEASURES], index=[*CELL, "seed"], variable_name="measure", value_name="log_loss"
     )
     means = wide.group_by(*CELL, "measure", maintain_order=True).agg(
@@ -150,20 +162,30 @@ def best_tuned(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def singles(table: pl.DataFrame, selection: Sequence[str]) -> pl.DataFrame:
+    """Choose the one rate of each line that is best on the selection tasks: `single_settings`."""
+    return single_settings(table, selection, [*MEASURES])
+
+
+def with_singles(table: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
+    """Add the lines that have one rate for all tasks: `single_settings.with_single_settings`."""
+    return with_single_settings(table, chosen, [*MEASURES])
+
+
 def ratios(table: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
     """Divide every run's losses by the best tuned ones of its seed, as log10.
 
     Args:
-        table: From `losses`.
+        table: From `with_singles`.
         best: From `best_tuned`.
 
     Returns:
-        `CELL`, `seed`, `tuned`, `measure`, `log_loss` and `log_ratio`. Of tuned lines only the
+        `CELL`, `seed`, `KIND`, `measure`, `log_loss` and `log_ratio`. Of tuned lines only the
         rates are there that are others' starts, and only of those that have all of these, so that
         they are judged from the same ones.
     """
     wide = table.unpivot(
-        [*MEASURES], index=[*CELL, "seed", "tuned"], variable_name="measure", value_name="log_loss"
+        [*MEASURES], index=[*CELL, "seed", *KIND], variable_name="measure", value_name="log_loss"
     )
     chosen = wide.filter("tuned").join(best.drop("tuned"), on=[*CELL, "measure"], nulls_equal=True)
     keys = ["task", "base", "measure", "seed"]
@@ -183,26 +205,39 @@ def cells(ratios: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         ratios: From `ratios`.
+
+    Returns:
+        A row a cell and measure: `KIND`, `loss`, `ratio`, `ratio_low`, `ratio_high` and `seeds`.
     """
-    return ratios.group_by(*CELL, "tuned", "measure", maintain_order=True).agg(
+    keys = [*CELL, *KIND, "measure"]
+    means = ratios.group_by(keys, maintain_order=True).agg(
         loss=10 ** pl.col("log_loss").mean(),
         ratio=10 ** pl.col("log_ratio").mean(),
         seeds=pl.len(),
     )
+    bounds = geometric_intervals(ratios, keys, ratio="log_ratio")
+    return means.join(bounds, on=keys, how="left", nulls_equal=True, maintain_order="left")
 
 
-def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+def by_task(table: pl.DataFrame, ratios: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
     """Summarise each line on each task over its starts.
 
     Args:
-        table: From `losses`.
+        table: From `with_singles`.
+        ratios: From `ratios`.
         cells: From `cells`.
 
     Returns:
-        A row a task, line, `tuned` and measure: `loss` and `ratio` (means over starts), `default`
+        A row a task, line, `KIND` and measure: `loss` and `ratio` (means over starts), `default`
         (the ratio from its default start), `least` and `worst` (the ratios from its best and worst
-        start), `worst_start`, and `dead` of `runs`.
+        start), each with its interval (`loss_low`, `loss_high` and so on), `worst_start`, and
+        `dead` of `runs`.
     """
+    keys = [*LINE, *KIND, "measure"]
+    by_seed = ratios.group_by(*keys, "seed", maintain_order=True).agg(
+        loss=pl.col("log_loss").mean(), ratio=pl.col("log_ratio").mean()
+    )
+    bounds = geometric_intervals(by_seed, keys, loss="loss", ratio="ratio")
     starts = cells.select(CELL).unique()
     counts = (
         table.join(starts, on=CELL, nulls_equal=True)
@@ -210,17 +245,28 @@ def by_task(table: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
         .agg(dead=pl.col("dead").sum(), runs=pl.len())
     )
     return (
-        cells.group_by(*LINE, "tuned", "measure", maintain_order=True)
+        cells.group_by(keys, maintain_order=True)
         .agg(
             loss=10 ** pl.col("loss").log10().mean(),
             ratio=10 ** pl.col("ratio").log10().mean(),
-            default=pl.col("ratio").filter(pl.col("start").is_null()).first(),
-            least=pl.col("ratio").min(),
-            worst=pl.col("ratio").max(),
             worst_start=pl.col("start").get(pl.col("ratio").arg_max()),
+            **{
+                f"{name}{end}": picked(pl.col(f"ratio{end}"))
+                for name, picked in _PICKED.items()
+                for end in ("", "_low", "_high")
+            },
         )
+        .join(bounds, on=keys, how="left", maintain_order="left")
         .join(counts, on=LINE, maintain_order="left")
     )
+
+
+_PICKED: Final[dict[str, Callable[[pl.Expr], pl.Expr]]] = {
+    "default": lambda values: values.filter(pl.col("start").is_null()).first(),
+    "least": lambda values: values.get(pl.col("ratio").arg_min()),
+    "worst": lambda values: values.get(pl.col("ratio").arg_max()),
+}
+"""Which cell of a task and line is shown beside the mean over all."""
 
 
 def scores(
@@ -229,43 +275,30 @@ def scores(
     """Summarise each line over all tasks of a set and all its starts.
 
     Args:
-        table: From `losses`.
+        table: From `with_singles`.
         ratios: From `ratios`.
         cells: From `cells`.
         selection: The tasks on which something was chosen; all others are for claims.
 
     Returns:
-        A row a set (`set`, one of `SETS`), line, `tuned` and measure: `mean`, the ratio's mean,
-        `worst`, its largest, at `worst_task` and `worst_start`, both with Student's interval over
-        seeds (`mean_low`, `mean_high`, `worst_low`, `worst_high`; a seed's worst is its own),
-        `default`,
-        the mean over tasks from the default start, `dead` of `runs`, and `step`, the time of a step
+        A row a set (`set`, one of `SETS`), line, `KIND` and measure: `mean`, the ratio's mean,
+        `worst`, its largest, at `worst_task` and `worst_start`, and `default`, the mean over tasks
+        from the default start, each with Student's interval over seeds (`mean_low`, `mean_high`
+        and so on; a seed's worst is its own), `dead` of `runs`, and `step`, the time of a step
         over that of the base with a constant rate, the median over tasks, null where they were
         stacked. By set, base and mean.
     """
     keys = ["set", "base", "line", "measure"]
-    of_set = pl.when(pl.col("task").is_in(list(selection))).then(pl.lit(SETS[0]))
     table, ratios, cells = (
-        part.with_columns(set=of_set.otherwise(pl.lit(SETS[1]))) for part in (table, ratios, cells)
+        part.with_columns(set=set_of(selection)) for part in (table, ratios, cells)
     )
     by_seed = ratios.group_by(*keys, "seed", maintain_order=True).agg(
-        mean=pl.col("log_ratio").mean(), worst=pl.col("log_ratio").max()
+        mean=pl.col("log_ratio").mean(),
+        worst=pl.col("log_ratio").max(),
+        default=pl.col("log_ratio").filter(pl.col("start").is_null()).mean(),
     )
-    spread = by_seed.group_by(keys, maintain_order=True).agg(
-        seeds=pl.len(),
-        **{
-            f"{name}_{what}": getattr(pl.col(name), what)()
-            for name in ("mean", "worst")
-            for what in ("mean", "std")
-        },
-    )
-    for name in ("mean", "worst"):
-        half = half_width(spread["seeds"], spread[f"{name}_std"])
-        center = pl.col(f"{name}_mean")
-        spread = spread.with_columns(
-            **{f"{name}_low": 10 ** (center - half), f"{name}_high": 10 ** (center + half)}
-        )
-    over = cells.group_by(*keys, "tuned", maintain_order=True).agg(
+    bounds = geometric_intervals(by_seed, keys, mean="mean", worst="worst", default="default")
+    over = cells.group_by(*keys, *KIND, maintain_order=True).agg(
         mean=10 ** pl.col("ratio").log10().mean(),
         worst=pl.col("ratio").max(),
         worst_task=pl.col("task").get(pl.col("ratio").arg_max()),
@@ -276,9 +309,8 @@ def scores(
     )
     judged = table.join(cells.select(CELL).unique(), on=CELL, nulls_equal=True)
     counts = judged.group_by("set", "base", "line").agg(dead=pl.col("dead").sum(), runs=pl.len())
-    bounds = [f"{name}_{end}" for name in ("mean", "worst") for end in ("low", "high")]
     return (
-        over.join(spread.select(*keys, *bounds), on=keys, maintain_order="left")
+        over.join(bounds, on=keys, how="left", maintain_order="left")
         .join(counts, on=["set", "base", "line"], maintain_order="left")
         .join(step_ratios(table), on=["set", "base", "line"], how="left", maintain_order="left")
         .sort(
@@ -315,10 +347,9 @@ def profile(cells: pl.DataFrame, selection: Sequence[str]) -> pl.DataFrame:
         `set`, `base`, `line`, `measure`, `tau` and `share`: a row at each ratio that occurs, where
         the share steps up to what it says, in ascending order (Dolan, More 2002).
     """
-    of_set = pl.when(pl.col("task").is_in(list(selection))).then(pl.lit(SETS[0]))
     keys = ["set", "base", "line", "measure"]
     return (
-        cells.with_columns(set=of_set.otherwise(pl.lit(SETS[1])))
+        cells.with_columns(set=set_of(selection))
         .sort(*keys, "ratio", maintain_order=True)
         .with_columns(
             share=pl.int_range(1, pl.len() + 1).over(keys) / pl.len().over(keys), tau="ratio"

@@ -8,9 +8,11 @@ started them, or when one dies.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hypergradient.study.errors import StudyError
 from hypergradient.study.run.guard import CHECKPOINT_SECONDS
 from hypergradient.study.run.local_pool import LocalPool
 
@@ -37,12 +39,14 @@ class Progress:
         finished: How many of them are done, diverged or failed.
         epochs: The number of epochs of all runs.
         trained: How many of them are trained, or no longer needed.
+        latest: The task and the training loss of the last epoch that was trained, in words.
     """
 
     runs: int
     finished: int
     epochs: int
     trained: int
+    latest: str = ""
 
 
 def execute(
@@ -109,7 +113,20 @@ def look(runs: Sequence[Run], unfinished: Sequence[Run], store: Store) -> Progre
     seen = sum(store.epochs_seen(run) for run in left if run.id in begun)
     epochs = sum(run.epochs for run in runs)
     trained = epochs - (sum(run.epochs for run in left) - seen)
-    return Progress(len(runs), len(runs) - len(left), epochs, trained)
+    latest = latest_loss([run for run in left if run.id in begun], store)
+    return Progress(len(runs), len(runs) - len(left), epochs, trained, latest)
+
+
+def latest_loss(under_way: Sequence[Run], store: Store) -> str:
+    """Return the task and the training loss of the last epoch that runs have written, in words."""
+    run = max(under_way, key=store.written_at, default=None)
+    if run is None:
+        return ""
+    with suppress(StudyError, OSError):
+        for record in store.records(run)[-1:]:
+            loss = record.get("train_loss")
+            return f"{run.task}: training loss {'-' if loss is None else format(loss, '.3g')}"
+    return ""
 
 
 def pool_for(

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich import progress as rich
+from rich.markup import escape
+
+from hypergradient.study.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,10 +31,15 @@ def progress() -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("starting", total=None)
 
         def show(now: Progress) -> None:
-            text = f"{now.finished}/{now.runs} runs"
+            text = escape(printable("  ".join(filter(None, [runs_text(now), now.latest]))))
             bar.update(task, description=text, total=now.epochs, completed=now.trained)
 
         yield show
+
+
+def runs_text(now: Progress) -> str:
+    """Return how many of the runs are finished."""
+    return f"{now.finished}/{now.runs} runs"
 
 
 def plain_lines() -> Callable[[Progress], None]:
@@ -49,6 +57,7 @@ def plain_lines() -> Callable[[Progress], None]:
         elif clock - last >= PLAIN_LINE_SECONDS:
             last = clock
             left = (clock - began) * (now.epochs - now.trained) / (now.trained - first)
-            print(f"{now.finished}/{now.runs} runs, about {left:.0f} s left", flush=True)
+            parts = [runs_text(now), f"about {left:.0f} s left", now.latest]
+            print(printable(", ".join(filter(None, parts))), flush=True)
 
     return show

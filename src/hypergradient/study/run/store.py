@@ -98,6 +98,12 @@ class Store:
             return max(0, (self.folder_of(run) / "metrics.jsonl").read_bytes().count(b"\n") - 1)
         return 0
 
+    def written_at(self, run: Run) -> float:
+        """Return when the run's last epoch was written, in seconds; 0 if none was."""
+        with suppress(OSError):
+            return (self.folder_of(run) / "metrics.jsonl").stat().st_mtime
+        return 0.0
+
     def leftovers(self, run: Run) -> dict[str, list[Path]]:
         """Return the files of a run that nobody needs, by the reason why.
 

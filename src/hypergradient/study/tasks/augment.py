@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
+from hypergradient.study.tasks.to_device import to_device
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +30,7 @@ def flip_and_crop(images: Tensor, generator: Generator) -> Tensor:
     batch, _, height, width = images.shape
     flips = torch.rand(batch, generator=generator) < 0.5  # noqa: PLR2004
     shifts = torch.randint(2 * CROP_PADDING + 1, (2, batch, 1), generator=generator)
-    flips, shifts = without_waiting(flips, images.device), without_waiting(shifts, images.device)
+    flips, shifts = to_device(flips, images.device), to_device(shifts, images.device)
     rows = shifts[0] + torch.arange(height, device=images.device)
     columns = shifts[1] + torch.arange(width, device=images.device)
     columns = torch.where(flips[:, None], columns.flip(1), columns)
@@ -37,16 +39,6 @@ def flip_and_crop(images: Tensor, generator: Generator) -> Tensor:
     # The channels come last from this indexing, and are put back in their place.
     cropped = padded[image, :, rows[:, :, None], columns[:, None, :]]
     return cropped.permute(0, 3, 1, 2).contiguous()
-
-
-def without_waiting(drawn: Tensor, device: torch.device) -> Tensor:
-    """Return what was drawn on the CPU on a device, for which the host need not wait.
-
-    On MPS it waits: torch may read the memory there after it was given to something else.
-    """
-    if device.type == "cuda":
-        drawn = drawn.pin_memory()
-    return drawn.to(device, non_blocking=device.type != "mps")
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, Generator], Tensor]] = {"flip-and-crop": flip_and_crop}

@@ -15,6 +15,7 @@ from torch import Tensor
 from hypergradient.study.tasks.data.batches import Batches
 from hypergradient.study.tasks.losses import count_correct
 from hypergradient.study.tasks.task import CROSS_ENTROPY
+from hypergradient.study.tasks.to_device import to_device
 from hypergradient.study.train.devices import arranged
 from hypergradient.study.train.evaluate import VALIDATION_CHUNK, VALIDATION_NUMBERS
 from hypergradient.study.train.metrics import MetricBuffer
@@ -234,7 +235,7 @@ def read(loader: DataLoader[Any], seed: int) -> Iterator[Any]:
 def moved(batch: Any, device: torch.device) -> Any:
     """Return a batch with all tensors in it on a device."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        return to_device(batch, device)
     if isinstance(batch, dict):
         return {key: moved(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):

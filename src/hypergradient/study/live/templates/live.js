@@ -24,7 +24,7 @@ const showProgress = () => {
   const left = made > 0 && ended < data.runs ? `, about ${inWords((seconds * (data.epochs - data.trained)) / made)} left` : "";
   byId("heading").textContent = data.heading;
   byId("title").textContent = document.title = data.title;
-  byId("progress").textContent = ended === data.runs ? `All ${data.runs} runs have ended; the report is on its way.` : `${ended} of ${data.runs} runs have ended${left}.`;
+  byId("progress").textContent = ended === data.runs ? `All ${data.runs} runs have ended.` : `${ended} of ${data.runs} runs have ended${left}.`;
   byId("bar").style.width = `${(100 * data.trained) / Math.max(1, data.epochs)}%`;
   byId("counts").replaceChildren(...Object.entries(data.counts).map(([state, count]) => element("div", {}, element("dt", {}, state), element("dd", {}, String(count)))));
 };
@@ -50,6 +50,7 @@ const showCurves = () => {
   if (!panels.children.length) { // all of them first: a plot is as wide as its panel is then
     for (const name of Object.values(PANELS)) panels.append(element("figure", { className: "panel" }, element("h3", {}, name), element("div", { className: "plot" })));
   }
+  // plotly draws the powers of a logarithmic axis a quarter larger than other ticks
   Object.entries(PANELS).forEach(([column, name], place) => {
     const plot = panels.children[place].lastChild;
     const traces = here.map((one) => ({
@@ -63,14 +64,16 @@ const showCurves = () => {
     Plotly.react(plot, traces, {
       margin: { l: 64, r: 10, t: 8, b: 42 }, showlegend: false, hovermode: "closest", uirevision: "kept", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--soft") },
-      xaxis: { ...axis(x), rangemode: "tozero" }, yaxis: { ...axis(name.toLowerCase()), type: log ? "log" : "linear", exponentformat: "power", ...(log ? { dtick: decades > 1.2 ? Math.ceil(decades / 6) : decades > 0.5 ? "D2" : "D1" } : {}) },
+      xaxis: { ...axis(x), rangemode: "tozero" }, yaxis: { ...axis(name.toLowerCase()), type: log ? "log" : "linear", tickfont: { size: log ? 10 : 12 }, exponentformat: "power", ...(log ? { dtick: decades > 1.2 ? Math.ceil(decades / 6) : decades > 0.5 ? "D2" : "D1" } : {}) },
     }, { displayModeBar: false, responsive: true });
   });
 };
 
 const showRuns = () => {
   const last = (list) => list.at(-1) ?? null;
-  byId("under-way").replaceChildren(...data.curves.filter((one) => one.state === "training").map((one) => element("tr", {},
+  const training = data.curves.filter((one) => one.state === "training");
+  byId("runs").hidden = !training.length;
+  byId("under-way").replaceChildren(...training.map((one) => element("tr", {},
     element("th", { scope: "row" }, one.name), element("td", {}, `${Math.max(0, one.epoch.length - 1)} of ${one.of}`),
     ...["train_loss", "valid_loss", "lr_mean"].map((column) => element("td", {}, short(last(one[column])))))));
 };

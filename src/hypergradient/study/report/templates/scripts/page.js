@@ -27,6 +27,26 @@ const csvOf = (series) => {
   return `data:text/csv;charset=utf-8,${encodeURIComponent(`${lines.join("\n")}\n`)}`;
 };
 
+// The panels of a figure as they are on the page, as one picture: a page that was mailed has no files beside it.
+const pictureOf = async (section) => {
+  const grid = section.querySelector(".panels"), box = grid.getBoundingClientRect(), space = "http://www.w3.org/2000/svg";
+  const node = (tag, attributes, text = "") => {
+    const made = document.createElementNS(space, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.textContent = text;
+    return new XMLSerializer().serializeToString(made);
+  };
+  const parts = await Promise.all([...grid.children].map(async (panel) => {
+    const [heading, plot] = panel.children, { left, top, width, height } = plot.getBoundingClientRect();
+    const [x, y] = [left - box.left, top - box.top];
+    const svg = decodeURIComponent((await Plotly.toImage(plot, { format: "svg", width, height })).replace(/^[^,]*,/, ""));
+    const name = node("text", { x: x + 52, y: y - 6, fill: css("--ink"), "font-family": "sans-serif", "font-size": 14, "font-weight": 600 }, heading.textContent);
+    return `${name}<g transform="translate(${x} ${y})">${svg}</g>`;
+  }));
+  const paper = node("rect", { width: "100%", height: "100%", fill: css("--paper") });
+  return `<svg xmlns="${space}" width="${box.width}" height="${box.height}" viewBox="0 0 ${box.width} ${box.height}">${paper}${parts.join("")}</svg>`;
+};
+
 // ---- the page ---------------------------------------------------------------------------
 const render = (figure) => {
   const section = document.getElementById(figure);
@@ -47,7 +67,7 @@ const render = (figure) => {
     if (!plot.dataset.zooms) plot.on("plotly_relayout", (event) => retick(plot, event));
     plot.dataset.zooms = "true";
   });
-  for (const link of section.querySelectorAll(".files a")) {
+  for (const link of section.querySelectorAll(".files a[data-suffix]")) {
     const stem = section.dataset.stem;
     const name = `${stem}${stem.endsWith("_") ? metricOf(figure) : ""}.${link.dataset.suffix}`;
     link.href = link.dataset.suffix === "csv" && tables[figure] ? csvOf(tables[figure](figure)) : `figures/${name}`;
@@ -85,6 +105,15 @@ for (const figure of figures) {
 }
 for (const input of document.querySelectorAll('input[name="task"]')) {
   input.addEventListener("change", () => { task = data.tasks[Number(input.value)]; figures.forEach(render); });
+}
+for (const link of document.querySelectorAll("a[data-panels]")) {
+  link.addEventListener("click", async (event) => {
+    event.preventDefault();
+    const section = link.closest("section"), stem = section.dataset.stem, kept = section.querySelector(".files a[data-suffix=csv]").download;
+    const href = URL.createObjectURL(new Blob([await pictureOf(section)], { type: "image/svg+xml" }));
+    element("a", { href, download: kept ? kept.replace(/csv$/, "svg") : `${stem}.svg` }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 10000);
+  });
 }
 for (const section of document.querySelectorAll("main section[id]")) {
   const parts = section.querySelectorAll("[data-metric]");
