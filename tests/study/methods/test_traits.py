@@ -33,6 +33,7 @@ KNOWN = {
     **dict.fromkeys(("Prodigy", "ProdigyPlus", "D-Adaptation", "DoG"), (True, "Adam")),
     **dict.fromkeys(("MoMo", "Mechanic"), (True, "Adam")),
     "Schedule-Free": (False, "Adam"),
+    "ScheduleFree+": (True, "Adam"),
 }
 
 
