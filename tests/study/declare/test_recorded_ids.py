@@ -39,6 +39,8 @@ RECORDED_RUNS = {
     ("tuning-vgg", "laptop"): "f3d6b5b1028a60cc",
     ("untuned", "paper"): "e2166809710ed00c",
     ("untuned", "laptop"): "04060f9d974b680d",
+    ("untuned-lm", "paper"): "05b115381c69659e",
+    ("untuned-lm", "laptop"): "7220320e0fe90a73",
     ("untuned-ablation", "paper"): "d62f74af1991cdf2",
     ("untuned-ablation", "laptop"): "5ee2fbea1ffa74b1",
 }
