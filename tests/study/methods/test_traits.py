@@ -28,6 +28,7 @@ KNOWN = {
     "SGDN-HD": (True, "SGDN"),
     "Adam-HD": (True, "Adam"),
     "AdamW-HD": (True, "AdamW"),
+    "Adam-HD from 1e-8": (True, "Adam"),
     "Untuned": (True, "Adam"),
     "Untuned-SGD": (True, "SGD"),
     **dict.fromkeys(("Prodigy", "ProdigyPlus", "D-Adaptation", "DoG"), (True, "Adam")),
