@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tests.study.methods.test_baselines import make, numbers
+from test_baselines import make, numbers
 from torch import nn
 
 from hypergradient.study.methods.schedule_free_plus import ScheduleFreePlus

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.study.tasks.test_small_tasks import make
+from test_small_tasks import make
 
 from hypergradient.study.declare.load import built_in_studies, load_study
 from hypergradient.study.tasks.data.base import Data
