@@ -60,5 +60,5 @@ def draw_times(
                 text.set_parse_math(False)
             row[0].set_ylabel(f"Share of tasks\n(target: tuned {base})")
         for axes in grid[-1]:
-            axes.set_xlabel("Steps within a factor τ of the fastest")
+            axes.set_xlabel("Steps over the fewest, τ")
     return figure

@@ -27,7 +27,7 @@ TARGETS: Final = {"train_loss_final": "train_loss", "valid_loss_best": "valid_lo
 MOST: Final = 4.0
 """The largest factor that a profile shows, and that counts for the score."""
 
-WITHIN: Final = {"within_1": 1.0, "within_2": 2.0, "within_4": MOST}
+WITHIN: Final = {"within_1": 1.0, "within_2": 2.0}
 """The factors whose shares are in the table."""
 
 RIVAL: Final = ", a rate for each task"
