@@ -41,6 +41,8 @@ RECORDED_RUNS = {
     ("untuned", "laptop"): "04060f9d974b680d",
     ("untuned-ablation", "paper"): "d62f74af1991cdf2",
     ("untuned-ablation", "laptop"): "5ee2fbea1ffa74b1",
+    ("untuned-lengths", "paper"): "3efe139b277090f6",
+    ("untuned-lengths", "laptop"): "8f69ac9f5868eb5e",
 }
 """The first 16 hex digits of the sha256 of all ids and seeds of a study at a scale, in their order.
 
