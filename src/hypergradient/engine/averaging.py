@@ -102,7 +102,8 @@ class AveragingOptimizer(HypergradientOptimizer):
 
         What is written to the parameters alone reaches y_t only, and not the average. This applies
         the constraint to x_t and to z_t, between which y_t lies. So the set should be convex, as
-        bounds, masks, and rows that are put back are. A weight that the constraint has changed has
+        bounds, masks, and rows that are put back are. After `eval()` the average obeys it to
+        rounding, as it is computed from y_t and z_t. A weight that the constraint has changed has
         no part in the next hypergradient: it would not move at another rate either.
 
         Args:

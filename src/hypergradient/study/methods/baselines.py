@@ -13,6 +13,8 @@ weights for training and evaluation, a subclass here does. The extra ``bench`` h
     Schedule-Free   schedulefree                  lr         its average (AdamWScheduleFree)
     MoMo            momo-opt                      lr         the last iterate (MomoAdam)
     Mechanic        mechanic-pytorch              s_init     the last iterate (Adam at the rate 1)
+
+ScheduleFree+, which is in no package, is in ``schedule_free_plus``.
 """
 
 from __future__ import annotations

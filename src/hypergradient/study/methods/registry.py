@@ -185,6 +185,7 @@ METHODS = {
     "D-Adaptation": baseline("d_adaptation"),
     "DoG": baseline("dog"),  # its direction is the gradient, but Adam is what it is compared with
     "Schedule-Free": baseline("schedule_free", adaptive=False),
+    "ScheduleFree+": Method("hypergradient.study.methods.schedule_free_plus:ScheduleFreePlus"),
     "MoMo": baseline("momo"),
     "Mechanic": baseline("mechanic"),
 }

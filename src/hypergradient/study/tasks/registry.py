@@ -47,6 +47,11 @@ TASKS = {
     "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
     "next-word": Task("next-words", "word-to-word", (1000, 32)),
     "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
+    # Language models, each of whose steps has windows of a text that it has not seen before.
+    "topics-lm": Task("topics", "character-transformer", (64, 32, 64, 4, 2), resampled=True),
+    "library-gpt2-small": Task(
+        "library", "character-transformer", (256, 1024, 768, 12, 12), resampled=True
+    ),
 }
 """The tasks by name. Adding one here is all it takes."""
 
@@ -123,5 +128,6 @@ def task_identity(name: str) -> dict[str, Any]:
         "training_step": None,
         "metrics": {},
         "shuffled": True,
+        "resampled": False,
     }
     return {key: value for key, value in own.items() if key not in later or value != later[key]}

@@ -33,6 +33,9 @@ class Task:
             inputs, or None.
         shuffled: Whether each epoch has the examples in an order of its own; else in that of the
             data set.
+        resampled: Whether a run's ``train_examples`` are drawn anew for each epoch, from the whole
+            training set; else they are the same part of it in all epochs. It is for sets of which
+            a training sees a small part, such as all windows of a text.
         stacked: Whether runs that share their batches are trained together as an ensemble, which
             pays for small models (see ``train.ensemble``). The model must then consist of linear
             layers and activations.
@@ -56,6 +59,7 @@ class Task:
     training_step: Callable[[nn.Module, Any], Tensor] | None = None
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     shuffled: bool = True
+    resampled: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a loss that an ensemble cannot have."""

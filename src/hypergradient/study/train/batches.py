@@ -37,6 +37,7 @@ class EpochBatches:
     Attributes:
         epoch: The current epoch, from 1.
         step_in_epoch: Updates made in the current epoch.
+        examples_per_epoch: Examples that a whole epoch sees.
         steps_per_epoch: Updates in a whole epoch.
         total_steps: Updates in the whole run, unless it reaches its target earlier.
         seconds: Time that the current epoch has taken in earlier processes.
@@ -45,7 +46,8 @@ class EpochBatches:
     def __init__(self, run: Run, data: Data | Batches) -> None:
         self.run, self.task = run, find_task(run.task)
         self.device = torch.device(run.device)
-        self.take(data.subset(run.train_examples, run.valid_examples))
+        part = None if self.task.resampled else run.train_examples
+        self.take(data.subset(part, run.valid_examples))
         self.total_steps = run.epochs * self.steps_per_epoch
         if run.steps is not None:
             self.total_steps = min(self.total_steps, run.steps)
@@ -61,7 +63,9 @@ class EpochBatches:
             torch.as_tensor(part).to(self.device)
             for part in (data.train_x, data.train_y, data.valid_x, data.valid_y)
         )
-        self.steps_per_epoch = math.ceil(len(self.train_x) / self.run.batch_size)
+        every = len(self.train_x)
+        self.examples_per_epoch = min(self.run.train_examples or every, every)
+        self.steps_per_epoch = math.ceil(self.examples_per_epoch / self.run.batch_size)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set everything to the state before the first step of an epoch."""
@@ -72,7 +76,8 @@ class EpochBatches:
 
     def shuffle(self, epoch: int) -> None:
         """Choose the epoch's batches."""
-        self.order = epoch_order(self.run, len(self.train_x), epoch).to(self.device)
+        order = epoch_order(self.run, len(self.train_x), epoch)
+        self.order = order[: self.examples_per_epoch].to(self.device)
         self.batches = torch.split(self.order, self.run.batch_size)
 
     @property

@@ -223,7 +223,7 @@ class Ensemble(Session):
         """Return some members' training loss and accuracy, by minibatch or of the whole set."""
         if self.run.whole_train_loss:
             return self.evaluate(places, self.train_x, self.train_y)
-        seen = min(self.step_in_epoch * self.run.batch_size, len(self.train_y))
+        seen = min(self.step_in_epoch * self.run.batch_size, self.examples_per_epoch)
         losses = self.losses[:, : self.step_in_epoch]
         return [(losses[i].mean().item(), self.correct[i].item() / seen) for i in places]
 

@@ -57,7 +57,10 @@ class MetricBuffer:
             rates: float | Tensor = rate_summary(optimizer)
         else:
             group = optimizer.param_groups[0]
-            rates = number_of(alpha_of(group)) if "lr" in group else math.nan
+            used = group.get("rate")  # of an optimizer whose `lr` is a factor on its rate
+            if used is None:
+                used = alpha_of(group) if "lr" in group else math.nan
+            rates = number_of(used)
         stored = self._no_outputs
         if self.classified:
             stored = outputs.detach()

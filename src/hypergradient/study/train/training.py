@@ -130,7 +130,7 @@ class Training(Session):
 
     def new_metrics(self) -> MetricBuffer:
         """Return what collects the losses, rates and predictions of an epoch."""
-        return MetricBuffer(self.steps_per_epoch, self.train_y)
+        return MetricBuffer(self.steps_per_epoch, self.train_y[: self.examples_per_epoch])
 
     @property
     def over(self) -> bool:
@@ -175,7 +175,7 @@ class Training(Session):
         self.dropout = state["dropout"]
         self.step_in_epoch, self.target_step = state["made"], state["target_step"]
         self.seconds = state["seconds"]
-        seen = min(self.step_in_epoch * self.run.batch_size, len(self.train_y))
+        seen = min(self.step_in_epoch * self.run.batch_size, self.examples_per_epoch)
         self.metrics.restore(state, self.step_in_epoch, seen)
 
     def before(self) -> EpochRecord:

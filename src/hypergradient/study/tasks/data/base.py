@@ -45,19 +45,21 @@ class Data:
 
     def subset(self, train: int | None, valid: int | None) -> Data:
         """Return that many examples of each set, evenly spread over it; None is all."""
-        chosen = [
-            np.linspace(0, len(classes), min(count or len(classes), len(classes)), endpoint=False)
-            for classes, count in ((self.train_y, train), (self.valid_y, valid))
-        ]
-        if [len(places) for places in chosen] == [len(self.train_y), len(self.valid_y)]:
+        if (train or np.inf) >= len(self.train_y) and (valid or np.inf) >= len(self.valid_y):
             return self
-        train_at, valid_at = (places.astype(np.int64) for places in chosen)
         return Data(
-            self.train_x[train_at],
-            self.train_y[train_at],
-            self.valid_x[valid_at],
-            self.valid_y[valid_at],
+            spread(self.train_x, train),
+            spread(self.train_y, train),
+            spread(self.valid_x, valid),
+            spread(self.valid_y, valid),
         )
+
+
+def spread(examples: Numbers, count: int | None) -> Numbers:
+    """Return that many examples, evenly spread over all; all themselves if there are no more."""
+    if count is None or count >= len(examples):
+        return examples
+    return examples[np.linspace(0, len(examples), count, endpoint=False).astype(np.int64)]
 
 
 def damaged(path: Path, why: str) -> DataError:

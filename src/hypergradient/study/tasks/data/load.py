@@ -22,7 +22,7 @@ from hypergradient.study.tasks.data.sklearn_files import (
     digits_to_themselves,
     noisy_digits,
 )
-from hypergradient.study.tasks.data.text import characters, next_words, words
+from hypergradient.study.tasks.data.text import characters, library, next_words, topics, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,8 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
     "breast-cancer": breast_cancer,
     "diabetes": diabetes,
     "characters": characters,
+    "topics": topics,
+    "library": library,
     "words": words,
     "next-words": next_words,
     "ratings": ratings,
