@@ -150,7 +150,7 @@ WRONG = {
     ),
     "[scale.paper]": (
         'figures = ["curves", "pie"]\n[scale.paper]',
-        "figures: pie is not known; choose from compare",
+        "figures: pie is not known; choose from beside, compare",
     ),
     "batch_size = 64": (
         "batch_size = 64\nuntil = { minibatch_loss = nan, max_steps = 0 }",

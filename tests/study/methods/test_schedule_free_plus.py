@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from test_baselines import make, numbers
 from torch import nn
 
 from hypergradient.study.methods.schedule_free_plus import ScheduleFreePlus
 from hypergradient.study.tasks.registry import find_task
 from hypergradient.study.train.initial import initial_model
 from hypergradient.study.train.training import train
-from tests.study.methods.test_baselines import make, numbers
 
 STEPS = 40
 

@@ -28,11 +28,13 @@ KNOWN = {
     "SGDN-HD": (True, "SGDN"),
     "Adam-HD": (True, "Adam"),
     "AdamW-HD": (True, "AdamW"),
+    "Adam-HD from 1e-8": (True, "Adam"),
     "Untuned": (True, "Adam"),
     "Untuned-SGD": (True, "SGD"),
     **dict.fromkeys(("Prodigy", "ProdigyPlus", "D-Adaptation", "DoG"), (True, "Adam")),
     **dict.fromkeys(("MoMo", "Mechanic"), (True, "Adam")),
     "Schedule-Free": (False, "Adam"),
+    "ScheduleFree+": (True, "Adam"),
 }
 
 

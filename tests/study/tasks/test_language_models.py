@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_small_tasks import make
 
 from hypergradient.study.declare.load import built_in_studies, load_study
 from hypergradient.study.tasks.data.base import Data
@@ -14,7 +15,6 @@ from hypergradient.study.tasks.registry import TASKS, task_identity
 from hypergradient.study.train.batches import EpochBatches
 from hypergradient.study.train.initial import initial_model
 from hypergradient.study.train.training import Training, train
-from tests.study.tasks.test_small_tasks import make
 
 TASK = "topics-lm"
 

@@ -33,6 +33,11 @@ TASKS = {
     # Those of Chandra et al. (2022): with weights of each run's own, and with those of the paper.
     "mnist-tanh": Task("mnist-pixels", "tanh-mlp", (784, 128, 10), shuffled=False),
     "mnist-tanh-published": Task("mnist-pixels", "tanh-mlp", (784, 128, 10, 0x42), shuffled=False),
+    # Language models, each of whose steps has windows of a text that it has not seen before.
+    "topics-lm": Task("topics", "character-transformer", (64, 32, 64, 4, 2), resampled=True),
+    "library-gpt2-small": Task(
+        "library", "character-transformer", (256, 1024, 768, 12, 12), resampled=True
+    ),
     # Small ones of many kinds, of the study "untuned".
     "noisy-digits-mlp": Task("noisy-digits", "mlp", (64, 100, 100, 10), stacked=True),
     "mnist-mlp-100": Task("mnist", "mlp", (784, 100, 10)),
@@ -47,11 +52,6 @@ TASKS = {
     "word-bags": Task("words", "bag-of-words", (2000, 32, 10)),
     "next-word": Task("next-words", "word-to-word", (1000, 32)),
     "matrix-factorisation": Task("ratings", "factors", (200, 200, 8), loss=SQUARES),
-    # Language models, each of whose steps has windows of a text that it has not seen before.
-    "topics-lm": Task("topics", "character-transformer", (64, 32, 64, 4, 2), resampled=True),
-    "library-gpt2-small": Task(
-        "library", "character-transformer", (256, 1024, 768, 12, 12), resampled=True
-    ),
 }
 """The tasks by name. Adding one here is all it takes."""
 
