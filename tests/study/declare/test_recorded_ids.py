@@ -39,8 +39,6 @@ RECORDED_RUNS = {
     ("tuning-vgg", "laptop"): "f3d6b5b1028a60cc",
     ("untuned", "paper"): "6614291a9bfa4d0b",
     ("untuned", "laptop"): "037173dfd409d1a2",
-    ("untuned", "paper"): "e2166809710ed00c",
-    ("untuned", "laptop"): "04060f9d974b680d",
     ("untuned-lm", "paper"): "05b115381c69659e",
     ("untuned-lm", "laptop"): "7220320e0fe90a73",
     ("untuned-ablation", "paper"): "d62f74af1991cdf2",
