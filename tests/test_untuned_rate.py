@@ -218,7 +218,7 @@ def test_the_rate_falls_no_faster_than_one_over_the_root_of_the_steps() -> None:
 def test_the_rate_warms_up_as_fast_as_the_slope_is_steep() -> None:
     """Along a slope that stays it is nearly 0.15 a step; along one that gets flat it is less."""
     rates = []
-    for flatter in (1.0, 0.8):
+    for flatter in (1.0, 0.95):
         p = nn.Parameter(torch.ones(1000))
         optimizer = Untuned([p], base="sgd")
         for t in range(30):
@@ -226,7 +226,7 @@ def test_the_rate_warms_up_as_fast_as_the_slope_is_steep() -> None:
             optimizer.step()
         rates.append(float(optimizer.param_groups[0]["lr"]))
     assert rates[0] > 0.01 * math.exp(0.8 * 0.15 * 29)  # the average lags behind a rate that grows
-    assert 0.01 < rates[1] < 0.1 * rates[0]
+    assert 0.01 < rates[1] < 0.25 * rates[0]
 
 
 def test_a_start_that_is_too_small_climbs_to_the_first_rate_it_would_choose() -> None:
