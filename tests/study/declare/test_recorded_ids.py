@@ -37,12 +37,14 @@ RECORDED_RUNS = {
     ("tuning-mlp", "laptop"): "10d49ff4b47b9bef",
     ("tuning-vgg", "paper"): "61e260f35efdcf98",
     ("tuning-vgg", "laptop"): "f3d6b5b1028a60cc",
-    ("untuned", "paper"): "e2166809710ed00c",
-    ("untuned", "laptop"): "04060f9d974b680d",
+    ("untuned", "paper"): "6614291a9bfa4d0b",
+    ("untuned", "laptop"): "037173dfd409d1a2",
     ("untuned-lm", "paper"): "05b115381c69659e",
     ("untuned-lm", "laptop"): "7220320e0fe90a73",
     ("untuned-ablation", "paper"): "d62f74af1991cdf2",
     ("untuned-ablation", "laptop"): "5ee2fbea1ffa74b1",
+    ("untuned-lengths", "paper"): "80159b954094d4db",
+    ("untuned-lengths", "laptop"): "78a238026835d3b5",
 }
 """The first 16 hex digits of the sha256 of all ids and seeds of a study at a scale, in their order.
 

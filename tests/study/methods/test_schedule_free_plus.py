@@ -147,3 +147,45 @@ def test_a_closure_gives_the_loss_and_no_gradient_moves_nothing():
     optimizer.zero_grad()
     optimizer.step(loss=torch.ones(()))
     assert torch.equal(p, at)
+
+
+# AdamCScheduleFreePlusPaper at its defaults, of github.com/facebookresearch/schedule_free at commit
+# 70785b53e778, on `recorded_loss` in float64: by step the loss, the rate ("scheduled_lr") and the
+# first number of y. At the end x.
+RECORDED = [
+    (0.0580696608259, 0.0463811550359, -1.04638114468),
+    (0.000399182959307, 0.00364682254626, -1.04819814214),
+    (0.0205291412426, 0.0245639765491, -1.05652661929),
+    (0.0833646017928, 0.0532569228695, -1.07041461019),
+    (0.17229239834, 0.0733164488357, -1.07805573572),
+    (0.259700492329, 0.089715956356, -1.06680160445),
+    (0.336483036426, 0.103397097583, -1.03819304155),
+    (0.406716185566, 0.117415149206, -0.994386789081),
+    (0.47431205418, 0.137061687841, -0.932548673045),
+    (0.538681324765, 0.170099207197, -0.841950725123),
+    (0.596716159337, 0.233465420623, -0.694825837518),
+    (0.644711473687, 0.26905466737, -0.532457097837),
+]
+AVERAGE = [-0.564464389588, -0.460227986555, 0.0181850545832, 2.01211766847, 0.0484163238033]
+
+
+def recorded_loss(a, b, t):
+    """A loss that is not convex, and another one at each step."""
+    x = torch.tensor([0.5, -1.0 + 0.1 * t], dtype=torch.float64)
+    return (torch.tanh(a @ x + b) - torch.tensor([0.3, -0.2], dtype=torch.float64)).square().sum()
+
+
+def test_it_goes_the_way_that_was_recorded_of_its_authors_code():
+    start = torch.linspace(-1.0, 1.5, 4, dtype=torch.float64).reshape(2, 2)
+    a, b = nn.Parameter(start), nn.Parameter(torch.tensor([0.7], dtype=torch.float64))
+    optimizer = ScheduleFreePlus([{"params": [a]}, {"params": [b]}])
+    for t, (loss, rate, first) in enumerate(RECORDED):
+        optimizer.zero_grad()
+        here = recorded_loss(a, b, t)
+        here.backward()
+        optimizer.step(loss=here.detach())
+        assert here.item() == pytest.approx(loss, rel=1e-9)
+        assert optimizer.param_groups[1]["rate"] == pytest.approx(rate, rel=1e-9)
+        assert a[0, 0].item() == pytest.approx(first, rel=1e-9)
+    optimizer.eval()
+    assert [*a.flatten().tolist(), *b.tolist()] == pytest.approx(AVERAGE, rel=1e-9)

@@ -17,6 +17,7 @@ from hypergradient.study.declare.fields import (
     FIGURES,
     TRUST_NAMES,
     Autocast,
+    Count,
     DeviceName,
     FigureName,
     Frozen,
@@ -54,6 +55,9 @@ class Study(Frozen):
         decay_epochs: Epochs between two halvings of ``lr-decay``, as for epochs.
         until: When a run ends before its last epoch.
         steps: Updates after which a run ends, where that is before its last epoch's end.
+        lengths: By what the epochs, steps and epochs between two halvings of every task are
+            multiplied. With several lengths each task is run at all of them, and in tables its name
+            ends with the length, as in "digits-mlp x4".
         whole_train_loss: Whether the training loss is that of the whole training set after each
             epoch, in evaluation mode, and not the mean over the epoch's minibatches.
         device: Where its runs are trained.
@@ -83,6 +87,7 @@ class Study(Frozen):
     decay_epochs: PerTask = DECAY_EPOCHS
     until: Until | None = None
     steps: PerTask | None = None
+    lengths: Annotated[tuple[Count, ...], AfterValidator(not_empty)] = (1,)
     whole_train_loss: bool = False
     device: DeviceName = "cpu"
     autocast: Autocast | None = None
@@ -138,7 +143,7 @@ class Study(Frozen):
             entry.count() * sum(len(entry.schedules_of(name)) for name in entry.names)
             for entry in self.methods
         )
-        refuse_many(len(self.seeds) * len(self.tasks) * of_a_task)
+        refuse_many(len(self.seeds) * len(self.tasks) * len(self.lengths) * of_a_task)
         return self
 
     def on(self, device: DeviceName) -> Self:
@@ -149,6 +154,12 @@ class Study(Frozen):
         """Return the study with its runs, which were expanded before."""
         self._runs = runs
         return self
+
+    def task_name(self, run: Run) -> str:
+        """Return what tables call a run's task: with its length, if there are several."""
+        if len(self.lengths) == 1:
+            return run.task
+        return f"{run.task} x{run.epochs // of_task(self.epochs, run.task)}"
 
     def runs(self) -> list[Run]:
         """Return the study's runs, each once; a seed's are together, so that seeds fill in turn."""
@@ -162,14 +173,16 @@ class Study(Frozen):
                 hyper=setting,
                 seed=seed,
                 study_seed=self.study_seed,
-                epochs=of_task(self.epochs, task),
+                epochs=length * of_task(self.epochs, task),
                 batch_size=of_task(self.batch_size, task),
                 weight_decay=self.weight_decay,
                 train_examples=of_task(self.train_examples, task),
                 valid_examples=of_task(self.valid_examples, task),
-                decay_epochs=of_task(self.decay_epochs, task) if schedule == "lr-decay" else None,
+                decay_epochs=length * of_task(self.decay_epochs, task)
+                if schedule == "lr-decay"
+                else None,
                 until=self.until,
-                steps=of_task(self.steps, task),
+                steps=None if self.steps is None else length * of_task(self.steps, task),
                 whole_train_loss=self.whole_train_loss,
                 device=self.device,
                 autocast=self.autocast,
@@ -177,6 +190,7 @@ class Study(Frozen):
             )
             for seed in self.seeds
             for task in self.tasks
+            for length in self.lengths
             for entry in self.methods
             for method in entry.names
             for schedule in entry.schedules_of(method)

@@ -20,6 +20,7 @@ from hypergradient.study.figures import (
     grid,
     heatmap,
     iterations,
+    lengths,
     published,
     schedules,
     sensitivity,
@@ -143,6 +144,9 @@ def _untuned(statistics: Statistics) -> Iterable[tuple[str, Figure, pl.DataFrame
         yield f"untuned_profile_{measure}", figure, own.profile.filter(measure=measure)
         figure = time_to_target.draw_times(own.time_profile, own.time_scores, own.scores, measure)
         yield f"untuned_time_{measure}", figure, own.times.filter(measure=measure)
+        if own.lengths.height:
+            figure = lengths.draw_lengths(own.lengths, own.scores, measure)
+            yield f"untuned_lengths_{measure}", figure, own.lengths.filter(measure=measure)
 
 
 OF_ALL_TASKS: Final = frozenset({"summary", "untuned", "accuracy", "towers"})

@@ -36,6 +36,7 @@ from hypergradient.study.results.schema import ACCURACY_LABELS, LOSS_LABELS
 from hypergradient.study.results.sensitivity import NEAR
 from hypergradient.study.results.statistics import Statistics
 from hypergradient.study.results.untuned import MEASURES, PICTURED
+from hypergradient.study.results.untuned_lengths import at_all_lengths
 from hypergradient.study.results.verdicts import LEVEL, MARGIN
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def write_report(
         ValueError: The study names a figure that there is not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    statistics = Statistics(runs, epochs, published, getattr(study, "selection", ()))
+    selection = at_all_lengths(getattr(study, "selection", ()), runs["task"])
+    statistics = Statistics(runs, epochs, published, selection)
     parts = Parts()
     wanted = getattr(study, "figures", ())
     names = parts.possible(statistics, wanted) if statistics.lines.height else []

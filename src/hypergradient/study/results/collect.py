@@ -78,6 +78,7 @@ def collect(study: Study, store: Store) -> tuple[pl.DataFrame, pl.DataFrame]:
             records = store.records(run)
         epochs.add({"run_id": run.id} | record for record in records)
         row = {"study": study.name, "scale": study.scale} | run_row(run, status, records)
+        row["task"] = study.task_name(run)
         runs.add([row | costs.get(run.method, {})])
     return runs.table(), epochs.table()
 

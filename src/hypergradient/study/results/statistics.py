@@ -20,6 +20,7 @@ from hypergradient.study.results import (
     time_to_target,
     towers,
     untuned,
+    untuned_lengths,
     verdicts,
 )
 from hypergradient.study.results import beside as results_beside
@@ -281,6 +282,7 @@ class UntunedStatistics:
     times: pl.DataFrame
     time_profile: pl.DataFrame
     time_scores: pl.DataFrame
+    lengths: pl.DataFrame
 
     @classmethod
     def of(
@@ -302,4 +304,5 @@ class UntunedStatistics:
             times=times,
             time_profile=time_to_target.profile(times, selection),
             time_scores=time_to_target.scores(times, selection),
+            lengths=untuned_lengths.by_length(ratios),
         )
