@@ -78,7 +78,7 @@ class OwnTraining(Training):
         if isinstance(data, Batches):
             self.source, self.validation = data.loaders(self.run.batch_size)
             self.steps_per_epoch = len(self.source)
-            self.train_y = torch.empty(0)  # a loader does not say how many examples it has
+            self.examples_per_epoch = 0  # a loader does not say how many examples it has
         else:
             super().take(data)
 
