@@ -138,6 +138,15 @@ def test_the_cost_of_a_step_is_recorded(trained):
     assert 0 < cost["step_seconds"] < 1
 
 
+def test_the_cost_counts_whatever_an_optimizer_keeps(trained):
+    """MoMo, for one, keeps lists beside the states of its parameters."""
+    _, session = trained({"data": points()})
+    before = session.cost()["state_bytes"]
+    session.optimizer.state["averages"] = [torch.zeros(59), {"more": (torch.zeros(59),), "t": 3}]
+    more = 2 * 4 * 59 / (4 * 8 + 8 + 8 * 3 + 3)
+    assert session.cost()["state_bytes"] == pytest.approx(before + more)
+
+
 def test_steps_end_a_run_within_an_epoch(trained):
     records, _ = trained({"data": points()}, epochs=1, steps=3)
     assert [record.step for record in records] == [0, 3]

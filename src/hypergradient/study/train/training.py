@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -157,8 +158,9 @@ class Training(Session):
 
         The bytes are those of a parameter, after the steps that were made.
         """
-        states = [*self.optimizer.state.values(), *self.optimizer.param_groups]
-        tensors = [each for state in states for each in state.values() if isinstance(each, Tensor)]
+        tensors = [*tensors_in(self.optimizer.state)]
+        for group in self.optimizer.param_groups:
+            tensors += [each for each in group.values() if isinstance(each, Tensor)]
         size = sum(each.numel() * each.element_size() for each in tensors)
         parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         seconds = statistics.median(self.step_seconds) if self.step_seconds else math.nan
@@ -301,3 +303,15 @@ class Training(Session):
         until = self.run.until
         if until is not None and loss.item() <= until.minibatch_loss:
             self.target_step = self.step
+
+
+def tensors_in(state: Any) -> Iterator[Tensor]:
+    """Yield the tensors of an optimizer's state: some authors keep lists beside the mappings."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for each in state.values():
+            yield from tensors_in(each)
+    elif isinstance(state, list | tuple):
+        for each in state:
+            yield from tensors_in(each)
