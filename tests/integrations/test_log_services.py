@@ -64,15 +64,15 @@ def test_tensorboard_has_every_run_with_its_numbers(tmp_path: Path) -> None:
 
 def test_wandb_has_every_run_offline(tmp_path: Path) -> None:
     epochs = run(tmp_path, "wandb", WANDB_MODE="offline")
-    files = list((tmp_path / "results/small/wandb").rglob("run-*.wandb"))
+    for _ in range(300):  # its own process writes the files, and may take its time
+        files = list((tmp_path / "results/small/wandb").rglob("run-*.wandb"))
+        if [file.read_bytes().count(b"valid_accuracy") >= 3 for file in files] == [True] * 4:
+            break
+        time.sleep(0.1)
     ids = {path.stem.removeprefix("run-") for path in files}
     assert ids == set(epochs["run_id"])
     assert len(files) == 4
     for file in files:
-        for _ in range(300):  # its own process writes the file, and may take its time
-            if file.read_bytes().count(b"valid_accuracy") >= 3:
-                break
-            time.sleep(0.1)
         content = file.read_bytes()
         assert content.count(b"valid_accuracy") >= 3
         assert b"digits-logreg" in content
