@@ -33,7 +33,7 @@ from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.ranks import Ranks, ranks_of
 from hypergradient.engine.rules import rule_of
 from hypergradient.engine.state import StatefulOptimizer
-from hypergradient.engine.tensors import descent_gradient, inner, with_gradient
+from hypergradient.engine.tensors import descent_gradient, in_graph, inner, with_gradient
 from hypergradient.engine.torch_kernels import descend_by_kernel, direction_by_kernel
 from hypergradient.engine.types import Group
 
@@ -98,14 +98,16 @@ class HypergradientOptimizer(StatefulOptimizer):
         self, collector: Collector, ranks: Ranks | None, on_device: DeviceStep | None
     ) -> NativeStep:
         """Collect the parameters that have a gradient, and let the C pass take what it can."""
-        groups, last, self._repeat = self.param_groups, self._repeat, None
-        repeats = ranks is None and on_device is None
+        groups, last = self.param_groups, None
+        repeats = ranks is None and on_device is None and not in_graph()
+        if repeats:
+            last, self._repeat = self._repeat, None
         for group in groups:
             if group["differentiable"]:
                 self._renew(group)
         numbers = [self.iterate.begin(group) for group in groups] if self._begin(ranks) else None
         of_groups = numbers or [None] * len(groups)
-        again = last.again(collector, of_groups) if last is not None and repeats else None
+        again = last.again(collector, of_groups) if last is not None else None
         if again is not None:
             self._repeat = last
             return again
