@@ -48,7 +48,7 @@ def direction_by_kernel(base: KernelBase, group: Group, each: ParamStep, g: Tens
     p = each.p
     u = torch.zeros_like(p)
     placeless = group["granularity"] == "element" or p.dtype.itemsize <= HALF
-    may_fuse = placeless and each.aligned and _may_fuse(group)
+    may_fuse = _may_fuse(group) and placeless and each.aligned
     fused = may_fuse and _fusible(base, p) and same_layout((p, u, g))
     bare = {"lr": -1.0, "weight_decay": 0.0, "maximize": False, "fused": fused}
     base.descend({**group, **bare}, [u], [g], [each.state])
