@@ -14,7 +14,7 @@ from hypergradient.study.figures.style import PAGE, STYLE, blank
 from hypergradient.study.results.untuned import MEASURES, SETS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
     from matplotlib.axes import Axes
@@ -96,25 +96,53 @@ def draw_profiles(table: pl.DataFrame, scores: pl.DataFrame, measure: str) -> Fi
     """
     table, order = table.filter(measure=measure), ranking(scores, measure)
     styles = line_styles(scores, measure)
-    bases = list(dict.fromkeys(base for base, _ in order))
+    lines: dict[str, list[str]] = {}
+    for base, line in order:
+        lines.setdefault(base, []).append(line)
+
+    def draw(axes: Axes, name: str, base: str, line: str) -> None:
+        here = table.filter(set=name, base=base, line=line)
+        _draw_profile(axes, here, styles[base, line])
+
     sets = [name for name in SETS if name in table["set"]]
+    told = (
+        "Share of tasks and starts\n(against tuned {base})",
+        "Within a factor τ of the best tuned",
+    )
+    return panels_of_profiles(lines, sets, draw, told, height=2.1)
+
+
+def panels_of_profiles(
+    lines: Mapping[str, Sequence[str]],
+    sets: Sequence[str],
+    draw: Callable[[Axes, str, str, str], None],
+    told: tuple[str, str],
+    *,
+    height: float,
+) -> Figure:
+    """Draw profiles, a row of panels a base optimizer and a column a set of tasks.
+
+    Args:
+        lines: The lines of each base, in the order of the legend.
+        sets: The sets of tasks.
+        draw: Draws the profile of a set, a base and a line.
+        told: What the vertical axis says, in which "{base}" stands for the base, and the other.
+        height: Of a row, in inches.
+    """
     with mpl.rc_context(STYLE):
-        figure = blank((PAGE, 0.4 + 2.1 * len(bases)))
-        grid = figure.subplots(len(bases), len(sets), sharex=True, sharey=True, squeeze=False)
-        for row, base in zip(grid, bases, strict=True):
-            lines = [line for line in order if line[0] == base]
-            for axes, name in zip(row, sets, strict=True):
-                for line in lines:
-                    here = table.filter(set=name, base=base, line=line[1])
-                    _draw_profile(axes, here, styles[line])
-                if base == bases[0]:
-                    axes.set_title(TITLES[name], fontweight="bold")
+        figure = blank((PAGE, 0.4 + height * len(lines)))
+        grid = figure.subplots(len(lines), len(sets), sharex=True, sharey=True, squeeze=False)
+        for axes, name in zip(grid[0], sets, strict=True):
+            axes.set_title(TITLES[name], fontweight="bold")
+        for row, (base, of_base) in zip(grid, lines.items(), strict=True):
+            for (axes, name), line in itertools.product(zip(row, sets, strict=True), of_base):
+                draw(axes, name, base, line)
             legend = row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
             for text in legend.get_texts():
                 text.set_parse_math(False)
-            row[0].set_ylabel(f"Share of tasks and starts\n(against tuned {base})")
+            row[0].set_ylabel(told[0].format(base=base))
         for axes in grid[-1]:
-            axes.set_xlabel("Within a factor τ of the best tuned")
+            axes.set_xlabel(told[1])
     return figure
 
 
