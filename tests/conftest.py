@@ -4,7 +4,9 @@ Triton's kernels run in its interpreter where there is no GPU. It asks for that 
 """
 
 import os
+from collections.abc import Iterator
 
+import pytest
 import torch
 from hypothesis import Phase, settings
 
@@ -16,3 +18,12 @@ settings.register_profile(  # for mutations.py, to which any failure will do
     "quick to fail", settings.get_profile("reproducible"), phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile(os.environ.get("HYPERGRADIENT_PROFILE", "reproducible"))
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Have torch's optimizers count their steps in float64, or bias corrections are float32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

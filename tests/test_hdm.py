@@ -8,7 +8,6 @@ out (LOG.md).
 """
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,15 +15,9 @@ from torch import Tensor
 
 from hypergradient import SGDHD
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 START, MOMENTUM, HIGHEST = 0.01, 0.95, 0.9995
-
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def loss(x: Tensor) -> Tensor:

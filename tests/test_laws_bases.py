@@ -5,7 +5,7 @@ them, too: groups, members, bounds, decay, copies, checkpoints, gradient scalers
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from own_bases import Lion, Softened, TwoMeans
 from pairwise import pairs
 from reference import FORMS, RULES, Options, Rate, Scalar, direction, gradient, over_squares
 from test_laws_derivative import KEYS, loss
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 STEPS = 5
 MATRICES = (((3, 2), (2, 4)), ((4, 3), (1, 2)))  # which every base can move
@@ -112,15 +114,6 @@ ENTRIES = (
     Entry("own-without-state", Softened(), {}, scalar=loops("softened", **L2)),
     Entry("own-two-states", TwoMeans(), L2, scalar=loops("twomeans", **DECOUPLED)),
 )
-
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    """Have torch's optimizers count their steps in float64."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def matrices(granularity: str = "group", seed: int = 3) -> list[list[Tensor]]:

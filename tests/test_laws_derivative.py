@@ -5,7 +5,7 @@ nothing with the package: every number is a parameter of its own in a group of i
 is the one that the package used, shifted by a leaf that all numbers of a pool share.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ from hypergradient import SGDHD, Hypergradient
 from pairwise import pairs
 
 BETA = 1e-3
+pytestmark = pytest.mark.usefixtures("float64")
+
 STEPS = 5
 SHAPES = (((2, 2), (), (3,)), ((0, 2), (1, 2)))
 KEYS: dict[str, Callable[[int, int, int, int], Hashable]] = {
@@ -26,15 +28,6 @@ KEYS: dict[str, Callable[[int, int, int, int], Hashable]] = {
     "element": lambda group, tensor, element, _member: (group, tensor, element),
     "member": lambda group, _tensor, _element, member: (group, member),
 }
-
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    """Have torch's Adam count its steps in float64, or its bias corrections are float32."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def loss(x: Tensor) -> Tensor:

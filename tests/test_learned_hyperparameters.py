@@ -6,7 +6,7 @@ autograd and the formulas of the papers.
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -18,17 +18,11 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from hypergradient import SGDHD, AdamHD, AdamWHD, Hypergradient, Untuned
 from hypergradient.engine.hyperparameters import move_hyperparameters
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 KAPPA = 0.05
 STEPS = 6
 Step = Callable[[Tensor, Tensor, dict[str, Tensor], dict[str, Any], float], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def loss(x: Tensor) -> Tensor:

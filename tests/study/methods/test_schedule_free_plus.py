@@ -1,18 +1,14 @@
 """ScheduleFree+ is what its equations say, and what its authors' code does."""
 
 import importlib
-import io
 import math
 
 import pytest
 import torch
-from test_baselines import make, numbers
+from test_baselines import goes_on_to_the_bit, make
 from torch import nn
 
 from hypergradient.study.methods.schedule_free_plus import ScheduleFreePlus
-from hypergradient.study.tasks.registry import find_task
-from hypergradient.study.train.initial import initial_model
-from hypergradient.study.train.training import train
 
 STEPS = 40
 
@@ -102,19 +98,7 @@ def test_it_is_the_code_of_its_authors():
 
 
 def test_it_trains_in_a_study_and_goes_on_to_the_bit():
-    run, kept = make("ScheduleFree+"), []
-    dataset = find_task(run.task).load()
-
-    def keep(training):
-        if training.step == 5:
-            file = io.BytesIO()
-            torch.save(training.state(), file)
-            kept.append(file.getvalue())
-
-    records = list(train(run, initial_model(run), dataset, after_step=keep))
-    saved = torch.load(io.BytesIO(kept[0]), weights_only=True)
-    rest = numbers(train(run, initial_model(run), dataset, saved=saved))
-    assert rest == numbers(records)[-len(rest) :]
+    records = goes_on_to_the_bit(make("ScheduleFree+"))
     assert records[-1].train_loss < records[0].train_loss
     assert 0 < records[-1].lr_mean < 1  # the Polyak step, and not the factor on it
 
