@@ -34,9 +34,9 @@ def assign(place: Tensor, value: Any) -> None:
 
 def where(condition: Any, one: Any, other: Any) -> Any:
     """Return `one` where the condition holds and `other` elsewhere."""
-    if condition is True or condition is False or not isinstance(condition, Tensor):
-        return one if condition else other
-    return torch.where(condition, one, other)
+    if isinstance(condition, Tensor):
+        return torch.where(condition, one, other)
+    return one if condition else other
 
 
 def exp(x: Any) -> Any:
@@ -51,12 +51,12 @@ def isfinite(x: Any) -> Any:
 
 def larger(x: Any, y: Any) -> Any:
     """Return the larger of two numbers; y where x is NaN."""
-    return x if (above := x > y) is True else y if above is False else where(above, x, y)
+    return where(x > y, x, y)
 
 
 def smaller(x: Any, y: Any) -> Any:
     """Return the smaller of two numbers; y where x is NaN."""
-    return x if (below := x < y) is True else y if below is False else where(below, x, y)
+    return where(x < y, x, y)
 
 
 def total(terms: Sequence[Number]) -> Number:

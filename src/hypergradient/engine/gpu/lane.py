@@ -236,9 +236,9 @@ class DeviceStep:
         taken = {id(each.theta) for each in self._params}
         whole = len(with_gradient) == len(taken) and all(id(p) in taken for p in with_gradient)
         if whole and not shared and not devices.capturing(self._device):
-            last = Repeat(self._optimizer, kernels, self._params, self._rates)
-            last.averaged, last.pools = self._averaged, self._pools
-            self._kept.last = last
+            self._kept.last = Repeat(
+                self._optimizer, kernels, self._params, self._rates, self._averaged, self._pools
+            )
 
     def _add(self, moved: set[Hashable]) -> None:
         """Add the sums of the pools whose rates the engine moves."""

@@ -32,19 +32,14 @@ class Seen(NamedTuple):
 class Repeat:
     """A step that the kernels made whole: all parameters, and all rates but those of an average.
 
-    Attributes:
-        averaged: the groups of an average, in the order of their scalars.
-        pools: of their products.
-
     Args:
         optimizer: whose step it was.
         kernels: those that made it.
         params: what they moved.
         rates: the rates that they moved.
+        averaged: the groups of an average, in the order of their scalars.
+        pools: of their products.
     """
-
-    averaged: Sequence[Group]
-    pools: Mapping[Any, tuple[Hashable, Number | None]]
 
     def __init__(
         self,
@@ -52,7 +47,10 @@ class Repeat:
         kernels: StepKernels | AverageKernels,
         params: Sequence[Operands],
         rates: Sequence[RateStep],
+        averaged: Sequence[Group],
+        pools: Mapping[Any, tuple[Hashable, Number | None]],
     ) -> None:
+        self.averaged, self.pools = averaged, pools
         self._kernels, self._rates = kernels, rates
         self._options = [_options_of(group) for group in optimizer.param_groups]
         self._states = optimizer.state
