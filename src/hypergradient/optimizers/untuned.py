@@ -112,7 +112,7 @@ class Untuned(AveragingOptimizer):
     move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
     every doubling of the training, and later falls no faster than 1 / sqrt(t).
     Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
-    slope along m_t so far that is left: language models warm up slowly, and others in ten steps.
+    slope along m_t so far that is left. From an `lr` below the first rate it climbs there by 0.4.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
     for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,
     squared, which alpha never leaves by more than a factor of 100; so it comes back from anywhere.
@@ -120,7 +120,8 @@ class Untuned(AveragingOptimizer):
     to scale the loss changes no more than rounding.
 
     It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. Dense float32 parameters
-    on the CPU move in one pass of a C function, all others by functions of torch.
+    on the CPU move in one pass of a C function, those on CUDA by kernels of Triton, and all others
+    by functions of torch.
 
     Args:
         params: parameters or parameter groups. All groups share one learned rate; the `lr` of a
@@ -147,7 +148,8 @@ class Untuned(AveragingOptimizer):
 
     Source: the hypergradient is eq. 2 of Baydin et al. (ICLR 2018) with m_{t-1} for their
     -u_{t-1}; the average is Defazio et al., "The Road Less Scheduled", 2024, eq. 1 to 3.
-    The constants were chosen on six small tasks and four language models (docs/untuned.md).
+    The constants were chosen on six small tasks, language models, and recurrent networks of our own
+    (docs/untuned.md).
 
     Example:
         >>> _ = torch.manual_seed(0)
