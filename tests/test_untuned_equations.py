@@ -26,6 +26,14 @@ def quadratic(n: int, seed: int) -> tuple[list[list[float]], list[float]]:
     return (a @ a.T / n + 0.1 * torch.eye(n)).tolist(), start.tolist()
 
 
+def length_by_hand(g: list[float], t: int, square: float) -> tuple[float, float, float]:
+    """Of `engine/step_length.py`: r_t^2, s_t, and what h_t is divided by."""
+    now = sum(gi * gi for gi in g) / len(g)
+    window = max(min(t, 10), t / 5)
+    square = square + (min(now, 10 * square) - square) / window if square else now
+    return square, min(2.0, math.sqrt(square / now)) if now else 1.0, math.sqrt(square) or 1.0
+
+
 def by_hand(
     gradient: Callable[[list[float], int], list[float]],
     theta: list[float],
@@ -44,7 +52,7 @@ def by_hand(
     """
     n = len(theta)
     x, y, z = list(theta), list(theta), list(theta)
-    v, m = [0.0] * n, [0.0] * n
+    v, m, square = [0.0] * n, [0.0] * n, 0.0
     alpha, first, largest, spread, total = lr, lr, 0.0, 0.0, 0.0
     rates, warming_up, climbing, k, age, steepest = [], True, False, 0, 0, 0.0
     for t in range(1, steps + 1):
@@ -54,6 +62,8 @@ def by_hand(
         if base == "adam":
             roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
             u = [max(-3.0, min(3.0, gi / root)) for gi, root in zip(g, roots, strict=True)]
+        of_sgd = length_by_hand(g, t, square)
+        square, factor, unit = of_sgd if base == "sgd" else (0.0, 1.0, 1.0)
         if t == 1:
             size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
             one = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
@@ -61,19 +71,17 @@ def by_hand(
             alpha = min(lr, first)
             climbing = alpha < first
         largest = max(largest, alpha)
-        weight = largest**2 * t**3
-        total += weight
-        c = weight / total
+        total += largest**2 * t**3
+        c = largest**2 * t**3 / total
         u = [ui + decay * yi for ui, yi in zip(u, y, strict=True)]
         along = sum(gi * mi for gi, mi in zip(g, m, strict=True))
-        h = alpha * along
+        h = alpha * along / unit
         used = shape(t) * alpha
-        z = [zi - used * ui for zi, ui in zip(z, u, strict=True)]
+        z = [zi - factor * used * ui for zi, ui in zip(z, u, strict=True)]
         new = [(1 - c) * xi + c * zi for xi, zi in zip(x, z, strict=True)]
         mu = 1 - 1 / max(10, 0.5 * t)
         m = [mu * (mi + (xi - ni) / alpha) for mi, xi, ni in zip(m, x, new, strict=True)]
-        x = new
-        y = [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, x, strict=True)]
+        x, y = new, [(1 - betas[0]) * zi + betas[0] * xi for zi, xi in zip(z, new, strict=True)]
         rates.append(alpha)
         k += used != 0
         age += used != 0 and not climbing
@@ -85,7 +93,7 @@ def by_hand(
             warming_up = warming_up and (h >= 0 or climbing)
             falling = 0.5 / max(age, 1) * (1 + 200 / max(age, 1))
             eta = min(0.05, falling if ratio < 0 else 3 / k)
-            slope = max(0.0, along) / max(sum(0.9**i for i in range(1, k)), (k - 1) / 3)
+            slope = max(0.0, along) / unit / max(sum(0.9**i for i in range(1, k)), (k - 1) / 3)
             steepest = max(steepest, slope)
             left = slope / steepest if steepest > 0 else 1.0
             fastest = 0.4 * (ratio > 0) if climbing else 0.15 * left

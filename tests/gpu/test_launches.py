@@ -89,9 +89,10 @@ def test_untuned_is_some_launches_and_not_one_for_each_number(
     base: Any, launched: list[str]
 ) -> None:
     one = steps(Untuned(parameters(150), base=base), launched)
-    counts = ["count_steps"] if base == "adam" else []
-    assert launched == ["numbers", "average", *counts, "add_up", "numbers", "numbers"]
-    assert len(one) <= 8, one
+    counts, length = (["count_steps"], []) if base == "adam" else ([], ["numbers"])
+    assert launched == [*length, "numbers", "average", *counts, "add_up", "numbers", "numbers"]
+    once = [name for name in one if name != "linalg_vector_norm"]  # on a GPU a few for all tensors
+    assert len(once) <= (8 if base == "adam" else 16), once
 
 
 def test_untuned_with_two_groups(launched: list[str]) -> None:

@@ -43,6 +43,7 @@ class Base:
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     largest: ClassVar[float] = math.inf  # |u_t| that `direction` lets through, for the C pass
+    sized_by_gradient: ClassVar[bool] = False  # whether |u_t| is |g_t|, as of SGD: step_length.py
     takes_sparse: ClassVar[bool] = False  # whether `direction` takes sparse gradients
 
     @property

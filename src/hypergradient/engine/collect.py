@@ -134,7 +134,7 @@ class Collector:
                 own = self._products[shared] = InnerProducts(norms=self._norms)
         scale: Number | None = None
         if own is not None and rule_of(group).form == "logarithmic":
-            scale = self._rate_of_products(group, p) if numbers is None else numbers.learned
+            scale = self._rate_of_products(group, p) if numbers is None else numbers.of_h
         direction, kept, update = stored_direction, None, None
         if group["product"] == "gradient":
             kept = (1.0, 0.0)

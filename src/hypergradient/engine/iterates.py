@@ -5,7 +5,7 @@ minus the derivative of theta_t by the learning rate.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,27 @@ class AverageNumbers(NamedTuple):
         learned: the learned rate, which is the rate in use without the factor of a schedule.
         c: c_t.
         mu: mu_t, the memory of the trace.
+        factor: s_t, by which all steps of the group are longer (step_length.py); None is 1.
+        unit: what h_t is divided by; None is 1.
     """
 
     learned: Number
     c: Number
     mu: Number
+    factor: Number | None = None
+    unit: Number | None = None
+
+    @property
+    def of_h(self) -> Number:
+        """What turns <g_t, trace_{t-1}> into h_t."""
+        return self.learned if self.unit is None else self.learned / self.unit
+
+    def used(self, alpha: Any) -> Any:
+        """Return the rate of the step, s_t alpha_t."""
+        return alpha if self.factor is None else alpha * self.factor
+
+
+NUMBERS = 3  # what `Average.begin` returns: learned, c and mu
 
 
 class LastIterate:
@@ -149,13 +165,14 @@ class Average(LastIterate):
             return self._begin(group)
         names, reference = (*self.group_numbers, "scheduled_lr", "learned_scale"), "reference_lr"
         tensors, count = [group[name] for name in names], len(self.group_numbers)
-        results = alpha.new_empty(len(AverageNumbers._fields)).unbind()
+        results = alpha.new_empty(NUMBERS).unbind()
 
         def function(numbers: list[Tensor]) -> list[Tensor]:
             own = dict(zip(("lr", *names), numbers, strict=True))
             own |= {name: group[name] for name in (reference, "differentiable")}
             prepared = self._begin(own)
-            return [*(own[name] for name in self.group_numbers), *map(torch.as_tensor, prepared)]
+            results = map(torch.as_tensor, prepared[:NUMBERS])
+            return [*(own[name] for name in self.group_numbers), *results]
 
         key = self, self.power, self.trace_steps, self.trace_share, group[reference]
         if by_kernel(key, function, [alpha, *tensors], [*tensors[:count], *results]):
@@ -195,7 +212,7 @@ class Average(LastIterate):
         """Move y, which p holds, and z; return (x_{t-1} - x_t) / a_t."""
         assert numbers is not None  # noqa: S101 - `begin` has returned them
         y, z, b, c = as_real(p), as_real(state["z"]), group["interpolation"], numbers.c
-        step = as_real(u) * -as_real(alpha)
+        step = as_real(u) * -as_real(numbers.used(alpha))
         of_x = (z - y).mul_(c / b).add_(step * c)  # z - x = (z - y) / b
         z.add_(step)
         y.add_((of_x * b).add_(step.mul_(1 - b)))

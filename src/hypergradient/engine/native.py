@@ -318,9 +318,10 @@ def _average_args(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
     adam = type(update.direction) is AdamDirection
     scale, eps, _ = _adam_numbers(update.direction)
     beta2 = update.second[1] if adam else 0.0
-    learned, c, mu = (float(number) for number in rule.numbers)
+    numbers = rule.numbers
+    learned, c, mu = float(numbers.learned), float(numbers.c), float(numbers.mu)
     return (
-        *(alpha.item(), 1 / learned, c, group["interpolation"], mu),
+        *(float(numbers.used(alpha.item())), 1 / learned, c, group["interpolation"], mu),
         *(adam, beta2, scale, eps, group["weight_decay"], rule.base.largest),
     )
 

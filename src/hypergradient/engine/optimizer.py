@@ -69,6 +69,7 @@ class HypergradientOptimizer(StatefulOptimizer):
         with torch.set_grad_enabled(self.defaults["differentiable"]), ranks or nullcontext():
             if any(group["learn"] for group in self.param_groups):
                 move_hyperparameters(self, alone=ranks is None)  # momentum, betas, weight decay
+            self._measure(ranks)
             on_device = DeviceStep.of(self, products, alone=ranks is None)
             if on_device is not None and on_device.repeat(self._move_rates):
                 self._after_step()
@@ -105,7 +106,7 @@ class HypergradientOptimizer(StatefulOptimizer):
         for group in groups:
             if group["differentiable"]:
                 self._renew(group)
-        numbers = [self.iterate.begin(group) for group in groups] if self._begin(ranks) else None
+        numbers = [self.begin(group) for group in groups] if self._begin(ranks) else None
         of_groups = numbers or [None] * len(groups)
         again = last.again(collector, of_groups) if last is not None else None
         if again is not None:
@@ -123,6 +124,9 @@ class HypergradientOptimizer(StatefulOptimizer):
         """Say whether the iterate begins a step: it keeps numbers, and there is a gradient."""
         groups = self.param_groups if self.iterate.group_numbers else ()
         return any(p.grad is not None for group in groups for p in group["params"])
+
+    def _measure(self, ranks: Ranks | None) -> None:
+        """Look at all gradients, if need be; called once a step, before anything moves."""
 
     def _renew(self, group: Group) -> None:
         """Leave the rates and states of the last step to the graph, and go on with copies."""

@@ -14,7 +14,7 @@ from hypergradient.engine.base import Base, KernelBase
 from hypergradient.engine.dtensors import check_process_group, local_part
 from hypergradient.engine.foreign_states import adapted
 from hypergradient.engine.hyperparameters import check_learn
-from hypergradient.engine.iterates import Average, LastIterate
+from hypergradient.engine.iterates import Average, AverageNumbers, LastIterate
 from hypergradient.engine.learning_rate import (
     Rate,
     accept_number,
@@ -177,6 +177,10 @@ class StatefulOptimizer(Optimizer):
             value = torch.as_tensor(group.get(name, start), dtype=alpha_of(group).dtype)
             value = value.to(alpha_of(group))
             group[name] = value.detach().expand_as(alpha_of(group)).clone()
+
+    def begin(self, group: Group) -> AverageNumbers | None:
+        """Prepare a step of a group; called once for each step and group that has a gradient."""
+        return self.iterate.begin(group)
 
     def _group_numbers(self, group: Group) -> dict[str, float]:
         """Return the numbers that a group remembers, and where they start."""

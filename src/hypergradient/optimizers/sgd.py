@@ -44,6 +44,7 @@ class SGD(KernelBase):
         "foreach": None,
         "fused": None,
     }
+    sized_by_gradient = True
     takes_sparse = True
     fused_takes_halves = False  # of torch 2.13: it moves only the last few elements
 

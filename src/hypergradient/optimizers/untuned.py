@@ -19,6 +19,7 @@ The first three lines are the schedule-free method of Defazio et al. (2024, eq. 
 `engine/iterates.py`; the last one is the rule "relative", in `engine/rules.py`.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -29,13 +30,14 @@ from torch.optim.optimizer import ParamsT
 from hypergradient.engine.adam_direction import AdamDirection
 from hypergradient.engine.averaging import AveragingOptimizer
 from hypergradient.engine.base import Base, KernelBase, StateUpdate, check_betas, check_share
-from hypergradient.engine.iterates import Average
+from hypergradient.engine.iterates import Average, AverageNumbers
 from hypergradient.engine.learning_rate import Rate, alpha_of, learned_rate, set_learned_rate
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.stand_ins import wide
+from hypergradient.engine.step_length import StepLength, measure
 from hypergradient.engine.tensors import (
     HALF,
     dense_gradient,
@@ -170,6 +172,7 @@ class Untuned(AveragingOptimizer):
     iterate = Average()
     has_trace = True
     rule = "relative"
+    _lengths: Mapping[int, StepLength] = MappingProxyType({})  # of the groups, in a step
     first_step = 1e-2  # the size of the first step, relative to the parameters
     more_options = ("lr", "betas", "eps", "interpolation", "training")
     known_bases = MappingProxyType(
@@ -266,14 +269,39 @@ class Untuned(AveragingOptimizer):
                     "rounding large; the usual value is 0.9"
                 )
 
-    # The first rate.
+    def _group_numbers(self, group: Group) -> dict[str, float]:
+        numbers = super()._group_numbers(group)
+        sized = self.base_of(group).sized_by_gradient
+        return {**numbers, "gradient_square": 0.0} if sized else numbers
+
+    # The first rate, and the length of a step.
+
+    def _measure(self, ranks: Ranks | None) -> None:
+        lengths: dict[int, StepLength] = {}
+        for groups in self._sharing():
+            own = [group for group in groups if self.base_of(group).sized_by_gradient]
+            length = measure(own, ranks) if own else None
+            if length is not None:
+                lengths |= {id(group): length for group in own}
+        self._lengths = lengths
+
+    def begin(self, group: Group) -> AverageNumbers | None:
+        """Prepare a step of a group; called once for each step and group."""
+        numbers, length = super().begin(group), self._lengths.get(id(group))
+        if numbers is None or length is None:
+            return numbers
+        return numbers._replace(factor=length.factor, unit=length.unit)
+
+    def _sharing(self) -> list[list[Group]]:
+        """Return the groups, those together that share a rate."""
+        shared = [g for g in self.param_groups if g["granularity"] == "global"]
+        own = [[g] for g in self.param_groups if g["granularity"] != "global"]
+        return [groups for groups in (shared, *own) if groups]
 
     def _begin(self, ranks: Ranks | None) -> bool:
         begins = super()._begin(ranks)
         if begins and not all(group.get("bounded") for group in self.param_groups):
-            shared = [g for g in self.param_groups if g["granularity"] == "global"]
-            own = [[g] for g in self.param_groups if g["granularity"] != "global"]
-            for groups in filter(None, (shared, *own)):
+            for groups in self._sharing():
                 self._bound_first_rate(groups, ranks)
         return begins
 

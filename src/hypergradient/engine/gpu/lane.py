@@ -145,7 +145,7 @@ class DeviceStep:
         if not devices.takes(own, self._device, elements=key is None or self._average):
             return False
         if pool not in self._pools:
-            scale = alpha if numbers is None else numbers.learned
+            scale = alpha if numbers is None else numbers.of_h
             self._pools[pool] = Pool(key, scale if logarithmic else None)
         self._params.append(own)
         return True
@@ -218,11 +218,11 @@ class DeviceStep:
 
     def _repeat_average(self, kernels: AverageKernels, last: Repeat) -> None:
         scales: dict[int, Number] = {}
-        begun = {id(group): self._optimizer.iterate.begin(group) for group in self._groups}
+        begun = {id(group): self._optimizer.begin(group) for group in self._groups}
         for group in last.averaged:
             if (numbers := begun[id(group)]) is not None:
                 self._add_scalars(group, numbers)
-                scales[id(group)] = numbers.learned
+                scales[id(group)] = numbers.of_h
         for name, (key, scale) in last.pools.items():
             logarithmic = scale is not None and isinstance(name, tuple)
             self._pools[name] = Pool(key, scales[name[1]] if logarithmic else None)
@@ -305,7 +305,7 @@ class DeviceStep:
         )
 
     def _add_scalars(self, group: Group, numbers: AverageNumbers) -> None:
-        row = alpha_of(group), numbers.learned, numbers.c, numbers.mu
+        row = numbers.used(alpha_of(group)), numbers.learned, numbers.c, numbers.mu
         self._scalars += [self._scalar(number) for number in row]
         self._averaged.append(group)
 
