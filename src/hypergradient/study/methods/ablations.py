@@ -6,9 +6,10 @@ from types import MappingProxyType
 
 from hypergradient import Base, Untuned
 from hypergradient.engine.inner_products import Products
-from hypergradient.engine.iterates import Average
+from hypergradient.engine.iterates import Average, AverageNumbers
 from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.rules import RULES, Relative
+from hypergradient.engine.types import Group
 
 
 def rule(name: str, **constants: float) -> str:
@@ -157,3 +158,30 @@ class TenOverT(Untuned):
     """A rate that moves by 10 / t both up and down, as in the rule before."""
 
     rule = rule("relative-ten-over-t", rising=10.0, falling=10.0, early=0.0)
+
+
+class PlainSteps(Untuned):
+    """SGD whose steps are as long as the gradient; h is over the size of gradients."""
+
+    def begin(self, group: Group) -> AverageNumbers | None:
+        """Prepare a step without s_t."""
+        numbers = super().begin(group)
+        return numbers and numbers._replace(factor=None)
+
+
+class PlainH(Untuned):
+    """SGD whose h is as large as the square of the gradient; steps have the usual length."""
+
+    def begin(self, group: Group) -> AverageNumbers | None:
+        """Prepare a step whose h is not divided."""
+        numbers = super().begin(group)
+        return numbers and numbers._replace(unit=None)
+
+
+class PlainSGD(Untuned):
+    """Both: the form of SGD before results version 7."""
+
+    def begin(self, group: Group) -> AverageNumbers | None:
+        """Prepare a step that does not look at the size of gradients."""
+        numbers = super().begin(group)
+        return numbers and numbers._replace(factor=None, unit=None)
