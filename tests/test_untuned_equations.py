@@ -34,6 +34,17 @@ def length_by_hand(g: list[float], t: int, square: float) -> tuple[float, float,
     return square, min(2.0, math.sqrt(square / now)) if now else 1.0, math.sqrt(square) or 1.0
 
 
+def parted(numbers: list[float], cuts: tuple[int, ...]) -> list[list[float]]:
+    ends = (*cuts, len(numbers))
+    return [numbers[start:end] for start, end in zip((0, *cuts), ends, strict=True)]
+
+
+def quiet(u: list[float]) -> list[float]:
+    """A direction of one parameter, with a root mean square of 1 at most."""
+    rms = math.sqrt(sum(ui * ui for ui in u) / len(u))
+    return [ui / max(1.0, rms) for ui in u]
+
+
 def by_hand(
     gradient: Callable[[list[float], int], list[float]],
     theta: list[float],
@@ -45,10 +56,12 @@ def by_hand(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-12,
     shape: Callable[[int], float] = lambda _: 1.0,
+    cuts: tuple[int, ...] = (),
 ) -> tuple[list[float], list[float], list[float]]:
     """The equations, a number at a time: y, x, and the learned rate of each step.
 
     The rate in use at step t is shape(t) times the learned one. Where it is 0 nothing is learned.
+    Each part of theta between two cuts is a parameter.
     """
     n = len(theta)
     x, y, z = list(theta), list(theta), list(theta)
@@ -60,8 +73,11 @@ def by_hand(
         v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
         u = g
         if base == "adam":
-            roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
-            u = [max(-3.0, min(3.0, gi / root)) for gi, root in zip(g, roots, strict=True)]
+            u = [
+                gi / (math.sqrt(vi / (1 - betas[1] ** t)) + eps)
+                for gi, vi in zip(g, v, strict=True)
+            ]
+            u = [ui for part in parted(u, cuts) for ui in quiet(part)]
         of_sgd = length_by_hand(g, t, square)
         square, factor, unit = of_sgd if base == "sgd" else (0.0, 1.0, 1.0)
         if t == 1:
@@ -119,7 +135,9 @@ def test_it_is_its_equations(seed: int, base: str, decay: float, beta: float, lr
         rows = [sum(a * b for a, b in zip(row, theta, strict=True)) for row in matrix]
         return [r + 0.3 * e for r, e in zip(rows, noise[t - 1], strict=True)]
 
-    y, x, rates = by_hand(gradient, start, 40, base=base, lr=lr, decay=decay, betas=(beta, 0.99))
+    y, x, rates = by_hand(
+        gradient, start, 40, base=base, lr=lr, decay=decay, betas=(beta, 0.99), cuts=(1,)
+    )
     a, b = (
         nn.Parameter(torch.tensor(part, dtype=torch.float64)) for part in (start[:1], start[1:])
     )

@@ -41,8 +41,8 @@ RECORDED_RUNS = {
     ("untuned", "laptop"): "37811f4fabe8abcb",
     ("untuned-lm", "paper"): "05b115381c69659e",
     ("untuned-lm", "laptop"): "7220320e0fe90a73",
-    ("untuned-ablation", "paper"): "d62f74af1991cdf2",
-    ("untuned-ablation", "laptop"): "5ee2fbea1ffa74b1",
+    ("untuned-ablation", "paper"): "0b6b18a6839f8d3e",
+    ("untuned-ablation", "laptop"): "e764c53de9779da3",
     ("untuned-lengths", "paper"): "80159b954094d4db",
     ("untuned-lengths", "laptop"): "78a238026835d3b5",
 }
