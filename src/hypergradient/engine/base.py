@@ -26,6 +26,8 @@ class Base:
         defaults: the options of the base and their defaults. Each is a keyword of the optimizer
             and a key of its parameter groups. `weight_decay`, `decoupled_weight_decay` and
             `maximize` are options of all bases; give them here to change their defaults.
+        sized_by_gradient: whether u_t is as large as g_t, as that of SGD. Then the steps of
+            `Untuned` have the length of usual gradients (step_length.py).
 
     Example:
         >>> from hypergradient import Hypergradient
@@ -44,7 +46,7 @@ class Base:
     defaults: ClassVar[Mapping[str, Any]] = {}
     largest: ClassVar[float] = math.inf  # rms of a parameter's u_t, above which the engine divides
     needs_whole: ClassVar[bool] = False  # whether `direction` is wrong for a part of a parameter
-    sized_by_gradient: ClassVar[bool] = False  # whether |u_t| is |g_t|, as of SGD: step_length.py
+    sized_by_gradient: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False  # whether `direction` takes sparse gradients
 
     @property

@@ -16,7 +16,8 @@ h_t is minus the derivative of the loss with respect to the logarithm of a rate 
 steps had in common, if directions had been what they were. Steps count in m by their direction: by
 their length, those of a rate that was too high would go on lowering it long after it had fallen.
 The first three lines are the schedule-free method of Defazio et al. (2024, eq. 1 to 3), in
-`engine/iterates.py`; the last one is the rule "relative", in `engine/rules.py`.
+`engine/iterates.py`; the last one is the rule "relative", in `engine/rules.py`. Where u_t is g_t,
+as with SGD, the length of a step and the unit of h_t are those of `engine/step_length.py`.
 """
 
 from collections.abc import Mapping
@@ -121,6 +122,9 @@ class Untuned(AveragingOptimizer):
     1 / sqrt(t).
     Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
     slope along m_t so far that is left. From an `lr` below the first rate it climbs there by 0.4.
+    With SGD, r_t is the root mean square of the last fifth of all gradients. A step is s_t =
+    min(2, r_t / rms(g_t)) times as long, so that it is as long as a usual one until gradients are
+    half as large, and h_t is divided by r_t.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
     for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,
     squared, which alpha never leaves by more than a factor of 100; so it comes back from anywhere.
