@@ -15,7 +15,7 @@ hypergradient or Prodigy's distance. States that do not depend on it move on the
     D-Adapt Adam, p g m v s       the distance counts from the next step on: all, write p m v s 36
     D-Adapt SGD,  p g s x0        the same: all, write p s                                      24
     Schedule-Free y z g (and v)   read all, write all but g                               20 (28)
-    Untuned   y z m g (and v)     the same; before it g and v, for rms(u), with Adam      28 (44)
+    Untuned   y z m g (and v)     the same; before it g (and v), for |g|, or rms(u)       32 (44)
 """
 
 import importlib.util
@@ -191,7 +191,7 @@ ADAPT, FREE = "dadaptation", "schedulefree"
 
 CONTENDERS = (
     *sgd("SGD", (12, 24)),
-    Contender("SGD", "Untuned", "ours", own(ours.Untuned, base="sgd"), 28),
+    Contender("SGD", "Untuned", "ours", own(ours.Untuned, base="sgd"), 32),
     Contender("SGD", "gdtuo", "hypergradients", gdtuo("SGD"), 24, GDTUO, whole=True),
     Contender(
         "SGD", "D-Adaptation", "rate-free", optimizer(f"{ADAPT}:DAdaptSGD", **STILL), 24, ADAPT

@@ -277,7 +277,8 @@ def gpu_training(part: str, content: dict[str, Any], *_: Any) -> Iterator[str]:
 
 MANY = 100  # launches of a step before its numbers were one kernel each
 LAUNCHES = 5  # that a step of `Untuned` makes beside the kernels that were measured alone
-MEASURED, NOW = 36, 44  # bytes a parameter of its Adam, since u_t is measured before it moves
+MEASURED = {"Adam": (36, 44, 1), "SGD": (28, 32, 8)}
+"""Bytes a parameter before and since u_t is measured first, and the launches that this takes."""
 
 
 def launched(row: dict[str, Any]) -> int:
@@ -314,8 +315,9 @@ def reasoned(rows: dict[str, Any]) -> Iterator[str]:
     yield (
         "**Reasoned, not measured.** The rows of `Untuned` are of code that computed its rule by "
         "more than 170 launches of single numbers. Since then these are a few kernels, and a step "
-        "is 8 launches, or 9 with Adam, whose direction is measured before it moves: that reads "
-        f"the gradient and v once more, {NOW} bytes a parameter for {MEASURED}. "
+        "is 9 launches, or some 16 with SGD. Of these 1 and 8 measure the direction before it "
+        "moves: with Adam that reads the gradient and v once more, 44 bytes a parameter for 36, "
+        "and with SGD the gradient, 32 for 28. "
         "`tests/gpu/test_launches.py` counts the launches, on a device that has no numbers. "
         "The same run measured the kernels without the rule. What is left of a captured step, "
         "divided by the number of those launches, is the time of one:"
@@ -328,8 +330,8 @@ def reasoned(rows: dict[str, Any]) -> Iterator[str]:
         copies = row["launches"]["package"]["copies"]
         more = launched(row) + copies - row["launches"]["kernels"]["kernels"]
         each = (ours - alone) / more
-        bound = key.endswith("Adam")
-        now = alone * (NOW / MEASURED if bound else 1) + (LAUNCHES + bound) * each
+        before, since, measuring = MEASURED[key.split()[-1]]
+        now = alone * since / before + (LAUNCHES + measuring) * each
         shares = (alone / fused, each * 1e3, now / fused)
         body.append([key.replace(": ", ", "), *(f"{share:.2f}" for share in shares)])
     yield from table(head, body)
