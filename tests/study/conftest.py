@@ -1,7 +1,7 @@
 """A small study on real data, as its author would write it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from hypergradient.study import cli
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.study import Study
+from hypergradient.study.figures import style
 from hypergradient.study.tasks.data.load import ENVIRONMENT_VARIABLE, load_data
 
 SMALL = """
@@ -27,6 +28,18 @@ grid = {{ lr = [1e-3, 1e-2] }}
 names = "SGD-HD"
 grid = {{ lr = 1e-3, hypergrad_lr = [0.0, 1e-3] }}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_pictures() -> Iterator[None]:
+    """Write PNG files of few dots, and PDF files without subsets of TrueType fonts.
+
+    That is half of the time of a report. Tests of `figures` see them as people get them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "DOTS", 20)
+        patch.setitem(style.STYLE, "pdf.fonttype", 3)
+        yield
 
 
 @pytest.fixture
