@@ -120,6 +120,7 @@ def ablation(name: str, params: Any, _: int) -> tuple[Any, Any]:
 METHODS: dict[str, Callable[[Any, int], tuple[Any, Any]]] = {
     "Untuned": lambda params, _: (Untuned(params), None),
     "Untuned, cosine": scheduled,
+    "Untuned, adafactor": lambda params, _: (Untuned(params, base="adafactor"), None),
     **{
         f"AdamW {rate:g}, beta2 {beta2:g}": partial(adamw, rate, beta2)
         for beta2 in (0.999, 0.95)

@@ -16,7 +16,7 @@ from own_bases import Lion, Softened, TwoMeans
 
 BASES: dict[str, Base | str] = {
     **{name: name for name in ("sgd", "adam", "adamw", "amsgrad", "nadam")},
-    **{name: name for name in ("rmsprop", "adagrad", "lion", "muon")},
+    **{name: name for name in ("rmsprop", "adagrad", "adafactor", "lion", "muon")},
     "own lion": Lion(),
     "own without state": Softened(),
     "own with two states": TwoMeans(),
@@ -64,7 +64,10 @@ def kinds() -> list[tuple[str, str]]:
 every = pytest.mark.parametrize(("name", "kind"), kinds())
 
 
-COMPILED = ("sgd", "adam", "rmsprop", "lion", "muon", "own without state", "own with two states")
+COMPILED = (
+    *("sgd", "adam", "rmsprop", "adafactor", "lion", "muon"),
+    *("own without state", "own with two states"),
+)
 
 
 @pytest.mark.parametrize("kind", ["hypergradient", "untuned"])

@@ -107,8 +107,18 @@ TORCHS = (
     Entry("adagrad", "adagrad", {"eps": 0.1, **L2}, torch.optim.Adagrad),
     Entry("muon", "muon", {**L2, "momentum": 0.9}, torch.optim.Muon),
 )
+
+
+def adafactor_of_torch(params: list[Tensor], lr: float, **options: Any) -> torch.optim.Optimizer:
+    """torch's Adafactor with a rate of `lr`: its own is relative to the parameters' size."""
+    small, size = 1e-4, lr * 1e4  # the rate is size * min(small, 1 / sqrt(step))
+    return torch.optim.Adafactor(params, lr=small, eps=(1e-15, size), weight_decay=0.0, **options)
+
+
+NO_ELEMENTS = ("muon", "adafactor")  # a number moves by what others do, so that no stack is one
 ENTRIES = (
     *TORCHS,
+    Entry("adafactor", "adafactor", {"beta2_decay": -0.6}, adafactor_of_torch),
     Entry("lion", "lion", L2, scalar=loops("lion", betas=(0.9, 0.99), **DECOUPLED)),
     Entry("own-lion", Lion(), {}, scalar=loops("lion", betas=(0.9, 0.99))),
     Entry("own-without-state", Softened(), {}, scalar=loops("softened", **L2)),
@@ -137,7 +147,7 @@ def rate_of(optimizer: Any, group: dict[str, Any], p: Tensor) -> Tensor:
 
 
 @pairs(
-    lambda entry, granularity, **_: entry.name != "muon" or granularity != "member",
+    lambda entry, granularity, **_: entry.name not in NO_ELEMENTS or granularity != "member",
     entry=ENTRIES,
     granularity=GRANULARITIES,
     rule=BETAS,

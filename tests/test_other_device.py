@@ -39,11 +39,11 @@ def every() -> dict[str, Make]:
     for granularity in ("global", "tensor", "element"):
         made[granularity] = lambda p, own=granularity: AdamHD(p, lr=0.01, granularity=own)
     made["a tower"] = lambda p: SGDHD(p, lr=0.1, hypergrad_lr=(1e-3, 1e-5))
-    for base in ("rmsprop", "adagrad", "lion", "nadam"):
+    for base in ("rmsprop", "adagrad", "adafactor", "lion", "nadam"):
         made[base] = lambda p, base=base: Hypergradient(p, base=base, lr=0.01)
     made["muon"] = lambda p: Hypergradient(matrices(p), base="muon", lr=0.01)
     made["Untuned, muon"] = lambda p: Untuned(matrices(p), base="muon")
-    for base in ("adam", "sgd", "rmsprop", "adagrad", "lion"):
+    for base in ("adam", "sgd", "rmsprop", "adagrad", "adafactor", "lion"):
         made[f"Untuned, {base}"] = lambda p, base=base: Untuned(p, base=base, weight_decay=0.01)
     return made
 

@@ -31,7 +31,7 @@ def theta(optimizer: Untuned, p: Tensor) -> Tensor:
     return value
 
 
-@pytest.mark.parametrize("base", ["adam", "sgd", "lion"])
+@pytest.mark.parametrize("base", ["adam", "sgd", "adafactor", "lion"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_it_moves_as_float32_does_and_is_rounded(dtype: torch.dtype, base: str) -> None:
     halves = start(dtype)
@@ -114,7 +114,7 @@ def test_a_model_that_becomes_bfloat16_later_trains_on() -> None:
     assert not torch.equal(model.weight, before)
 
 
-@pytest.mark.parametrize("base", ["adam", "sgd", "lion"])
+@pytest.mark.parametrize("base", ["adam", "sgd", "adafactor", "lion"])
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_complex_parameters_move_as_pairs_of_reals(dtype: torch.dtype, base: str) -> None:
     generator = torch.Generator().manual_seed(1)

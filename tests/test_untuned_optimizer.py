@@ -134,7 +134,7 @@ def test_a_step_in_evaluation_mode_is_refused() -> None:
         ({"betas": (0.9, 1.0)}, r"betas\[1\]=1.0"),
         ({"eps": -1.0}, "eps=-1.0"),
         ({"weight_decay": math.inf}, "weight_decay=inf"),
-        ({"base": "adams"}, "base='adams' is not one of adagrad, adam, lion"),
+        ({"base": "adams"}, "base='adams' is not one of adafactor, adagrad, adam, lion"),
     ],
 )
 def test_options_out_of_their_range_are_refused(options: dict[str, object], message: str) -> None:

@@ -196,10 +196,10 @@ class Average(LastIterate):
         assert numbers is not None  # noqa: S101 - `begin` has returned them
         y, z, b, c = as_real(p), as_real(state["z"]), group["interpolation"], numbers.c
         step = as_real(u) * -as_real(alpha)
-        of_x = (z - y) * (c / b) + step * c  # z - x = (z - y) / b
+        of_x = (z - y).mul_(c / b).add_(step * c)  # z - x = (z - y) / b
         z.add_(step)
-        y.add_(of_x * b + step * (1 - b))
-        moved = of_x / -numbers.learned
+        y.add_((of_x * b).add_(step.mul_(1 - b)))
+        moved = of_x.div_(-numbers.learned)
         return torch.view_as_complex(moved) if p.is_complex() else moved
 
     def switch(self, p: Tensor, state: State, group: Group, *, training: bool) -> None:

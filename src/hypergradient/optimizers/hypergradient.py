@@ -32,7 +32,8 @@ class Hypergradient(HypergradientOptimizer):
         params: parameters, named parameters or parameter groups, as for any torch optimizer. A
             group may have a base of its own, `{"params": ..., "base": "adam"}`.
         base: what makes the direction u_t: an instance of `Base`, or the name of one that is here:
-            "sgd", "adam", "adamw", "amsgrad", "nadam", "rmsprop", "adagrad", "lion", "muon".
+            "sgd", "adam", "adamw", "amsgrad", "nadam", "rmsprop", "adagrad", "adafactor", "lion",
+            "muon".
         lr: the initial learning rate alpha_0; 0 works with the additive rule.
         hypergrad_lr: beta, the step size of the learning rate's own update; or a tower
             (beta_0, gamma, ...), in which all step sizes but the last learn, too.

@@ -20,7 +20,7 @@ The first three lines are the schedule-free method of Defazio et al. (2024, eq. 
 """
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ from hypergradient.optimizers.bases import BASES
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-BaseWithoutRate = Literal["adam", "sgd", "rmsprop", "adagrad", "lion", "muon"]
+BaseWithoutRate = Literal["adam", "sgd", "rmsprop", "adagrad", "adafactor", "lion", "muon"]
 BETAS = (0.9, 0.999)
 LEAST_B = 0.01  # of b: in float32, eval() and train() lose 1e-7 / b of the way from x to z
 LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
@@ -133,8 +133,8 @@ class Untuned(AveragingOptimizer):
         eps: added to sqrt(v_t); 1e-12 with Adam, so that the scale of the loss does not matter,
             and the base's own by default with others.
         weight_decay: lambda, decoupled from u_t as in `torch.optim.AdamW`.
-        base: "adam" (whose momentum the average replaces), "sgd", "rmsprop", "adagrad", "lion",
-            "muon", or an instance of `Base`.
+        base: "adam" (whose momentum the average replaces), "sgd", "rmsprop", "adagrad",
+            "adafactor", "lion", "muon", or an instance of `Base`.
         interpolation: b, for a base with a momentum of its own; 0.9 by default.
         process_group: as in `Hypergradient`.
         options: the base's own options.
@@ -174,7 +174,7 @@ class Untuned(AveragingOptimizer):
     more_options = ("lr", "betas", "eps", "interpolation", "training")
     known_bases = MappingProxyType(
         {
-            **{name: BASES[name] for name in ("sgd", "rmsprop", "adagrad", "lion", "muon")},
+            **{name: BASES[name] for name in get_args(BaseWithoutRate) if name != "adam"},
             "adam": AdamWithoutMomentum(),
         }
     )

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 SPELLED = {
     name.lower(): name
-    for name in ("SGD", "Adam", "AdamW", "AMSGrad", "NAdam", "RMSprop", "Adagrad", "Lion", "Muon")
+    for name in (
+        *("SGD", "Adam", "AdamW", "AMSGrad", "NAdam"),
+        *("RMSprop", "Adagrad", "Adafactor", "Lion", "Muon"),
+    )
 }
 """Base optimizers as an option ``base`` spells them, and as they are called in tables."""
 
