@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+from forking import fork_server
 from hypergradient.study.run import local_pool
 
 RECORD = "HYPERGRADIENT_FAULTS"
@@ -71,9 +72,7 @@ class Forked:
     """
 
     def __init__(self, target, *arguments):
-        server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload(PRELOADED)
-        self.process = server.Process(target=be_forked, args=(target, *arguments))
+        self.process = fork_server().Process(target=be_forked, args=(target, *arguments))
         self.process.start()
         self.pid = self.process.pid
         wait_until(lambda: self.poll() is not None or os.getpgid(self.pid) == self.pid)
@@ -90,12 +89,6 @@ class Forked:
 
     def __exit__(self, *_):
         self.wait()
-
-
-PRELOADED = [
-    *("pytest", "torch._dynamo"),  # which torch imports with the first optimizer, in 2 s
-    *(f"hypergradient.study.{name}" for name in ("run.train_runs", "cli", "results.collect")),
-]
 
 
 def be_forked(target, *arguments):

@@ -109,10 +109,10 @@ def record_kills(counts):
         record(f"kill -9 of {KILLED[kind]}", times, 0, 0, message)
 
 
-def test_killed_at_random_moments(study_file, tmp_path):
+def test_killed_at_a_random_moment(study_file, tmp_path):
     study, out = study_file(epochs=150), tmp_path / "out"
-    counts, checkpoints = kill_at_random(start, study, out, 3, random.Random(0), 0.3)  # noqa: S311
-    assert sum(counts.values()) == 3
+    counts, checkpoints = kill_at_random(start, study, out, 1, random.Random(0), 0.3)  # noqa: S311
+    assert sum(counts.values()) == 1
     assert checkpoints > 0
     runs, undisturbed = load_study(study).runs(), Store(tmp_path / "undisturbed")
     work(runs, undisturbed, None)
