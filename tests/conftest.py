@@ -27,6 +27,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let them be collected when Python ends, or Triton's library says that they leak."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Have torch's optimizers count their steps in float64, or bias corrections are float32."""

@@ -1,31 +1,17 @@
-"""Triton's interpreter, without half of its time.
-
-Before each kernel, and before each function that a kernel calls, it replaces the functions of
-Triton's language by its own. It searches some hundred members of each module for them. Here it does
-so once for each file of tests.
-"""
+"""All tests of kernels have Triton's interpreter without half of its time."""
 
 from collections.abc import Iterator
-from types import FunctionType, SimpleNamespace
-from typing import Any
+from importlib.util import find_spec
 
 import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def replaced_once() -> Iterator[None]:
-    """Leave the language as it is where it has been replaced, and put it back at the end."""
-    interpreter = pytest.importorskip("triton.runtime.interpreter")
-    language, replace, scopes = interpreter.tl, interpreter._patch_lang, []
-
-    def replace_once(function: FunctionType) -> Any:
-        seen = [m for m in function.__globals__.values() if m in (language, language.core)]
-        if any(language.core.is_builtin(module.load) for module in seen):
-            scopes.append(replace(function))
-        return SimpleNamespace(restore=lambda: None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpreter, "_patch_lang", replace_once)
+def language_replaced_once() -> Iterator[None]:
+    if find_spec("triton") is None:
         yield
-    for scope in reversed(scopes):
-        scope.restore()
+        return
+    from interpreter import replaced_once  # noqa: PLC0415  (it imports Triton)
+
+    with replaced_once():
+        yield

@@ -1,4 +1,4 @@
-"""Tests of figures see PNG files as people get them."""
+"""Tests of figures see pictures as people get them."""
 
 import pytest
 

@@ -10,8 +10,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from processes import Forked, Ledger, numbers, record, wait_until
+from processes import Ledger, numbers, record
 
+from forking import Forked, wait_until
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.run import train_runs
 from hypergradient.study.run.execute import execute

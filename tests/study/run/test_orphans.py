@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from processes import record, wait_until
+from processes import record
 
+from forking import wait_until
 from hypergradient.study.run.locks import is_free
 
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
