@@ -3,6 +3,7 @@
 Triton's kernels run in its interpreter where there is no GPU. It asks for that at its first import.
 """
 
+import atexit
 import gc
 import os
 from collections.abc import Iterator
@@ -22,14 +23,13 @@ settings.load_profile(os.environ.get("HYPERGRADIENT_PROFILE", "reproducible"))
 
 
 def pytest_collection_finish() -> None:
-    """Let no collection of garbage look at modules and tests again: each would take 0.2 s."""
+    """Let no collection of garbage look at modules and tests again: each would take 0.2 s.
+
+    When Python ends they are collected, or Triton's library says that they leak.
+    """
     gc.collect()
     gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Let them be collected when Python ends, or Triton's library says that they leak."""
-    gc.unfreeze()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture
