@@ -27,6 +27,7 @@ PACKAGES = {
     "Schedule-Free": "schedulefree",
     "MoMo": "momo",
     "Mechanic": "mechanic_pytorch",
+    "AdamG": "pytorch_optimizer",
 }
 
 

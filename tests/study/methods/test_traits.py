@@ -31,8 +31,9 @@ KNOWN = {
     "Adam-HD from 1e-8": (True, "Adam"),
     "Untuned": (True, "Adam"),
     "Untuned-SGD": (True, "SGD"),
+    "Untuned-Adafactor": (True, "Adafactor"),
     **dict.fromkeys(("Prodigy", "ProdigyPlus", "D-Adaptation", "DoG"), (True, "Adam")),
-    **dict.fromkeys(("MoMo", "Mechanic"), (True, "Adam")),
+    **dict.fromkeys(("MoMo", "Mechanic", "AdamG"), (True, "Adam")),
     "Schedule-Free": (False, "Adam"),
     "ScheduleFree+": (True, "Adam"),
 }

@@ -13,6 +13,7 @@ weights for training and evaluation, a subclass here does. The extra ``bench`` h
     Schedule-Free   schedulefree                  lr         its average (AdamWScheduleFree)
     MoMo            momo-opt                      lr         the last iterate (MomoAdam)
     Mechanic        mechanic-pytorch              s_init     the last iterate (Adam at the rate 1)
+    AdamG           pytorch-optimizer             lr         the last iterate
 
 ScheduleFree+, which is in no package, is in ``schedule_free_plus``.
 """
@@ -65,6 +66,12 @@ def momo(params: Parameters, lr: float = 1e-2) -> Optimizer:
     """MoMo for Adam (Schaipp et al. 2024): ``lr`` is the most that it steps."""
     base: Any = import_module("momo").MomoAdam
     found: Optimizer = exact(base, "_number_steps", "loss_avg", "lb")(params, lr=lr)
+    return found
+
+
+def adam_g(params: Parameters, lr: float = 1.0) -> Optimizer:
+    """AdamG (Pan et al. 2024): ``lr`` is a factor on what it finds."""
+    found: Optimizer = exact(import_module("pytorch_optimizer").AdamG)(params, lr=lr)
     return found
 
 

@@ -179,6 +179,7 @@ METHODS = {
     "Adam-HD from 1e-8": Method("hypergradient.study.methods.published:AdamFromFirstSquare"),
     "Untuned": Method("hypergradient:Untuned"),
     "Untuned-SGD": Method("hypergradient:Untuned", {"base": "sgd"}),
+    "Untuned-Adafactor": Method("hypergradient:Untuned", {"base": "adafactor"}),
     # Others that find a rate, from their authors' packages: see ``baselines``.
     "Prodigy": baseline("prodigy"),
     "ProdigyPlus": baseline("prodigy_plus"),
@@ -188,6 +189,7 @@ METHODS = {
     "ScheduleFree+": Method("hypergradient.study.methods.schedule_free_plus:ScheduleFreePlus"),
     "MoMo": baseline("momo"),
     "Mechanic": baseline("mechanic"),
+    "AdamG": baseline("adam_g"),
 }
 """The methods by name. Adding one here is all it takes; its other options can be set in a grid."""
 
