@@ -75,6 +75,12 @@ def small(study_file: Callable[..., Path]) -> Study:
 
 
 @pytest.fixture
+def no_page(monkeypatch):
+    """Have commands write no report, which takes longer than to train a small study."""
+    monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
+
+
+@pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Call the command line in this process; give its exit code, output and complaint."""
     monkeypatch.chdir(tmp_path)
