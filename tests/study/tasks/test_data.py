@@ -121,7 +121,7 @@ def mirror(tmp_path):
     (tmp_path / "mirror").mkdir()
     handler = partial(Handler, directory=tmp_path / "mirror")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
+        Thread(target=server.serve_forever, args=(0.01,)).start()
         yield tmp_path / "mirror", f"http://127.0.0.1:{server.server_port}/", asked
         server.shutdown()
 
