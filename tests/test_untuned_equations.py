@@ -26,6 +26,17 @@ def quadratic(n: int, seed: int) -> tuple[list[list[float]], list[float]]:
     return (a @ a.T / n + 0.1 * torch.eye(n)).tolist(), start.tolist()
 
 
+def parted(numbers: list[float], cuts: tuple[int, ...]) -> list[list[float]]:
+    ends = (*cuts, len(numbers))
+    return [numbers[start:end] for start, end in zip((0, *cuts), ends, strict=True)]
+
+
+def quiet(u: list[float]) -> list[float]:
+    """A direction of one parameter, with a root mean square of 1 at most."""
+    rms = math.sqrt(sum(ui * ui for ui in u) / len(u))
+    return [ui / max(1.0, rms) for ui in u]
+
+
 def by_hand(
     gradient: Callable[[list[float], int], list[float]],
     theta: list[float],
@@ -37,10 +48,12 @@ def by_hand(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-12,
     shape: Callable[[int], float] = lambda _: 1.0,
+    cuts: tuple[int, ...] = (),
 ) -> tuple[list[float], list[float], list[float]]:
     """The equations, a number at a time: y, x, and the learned rate of each step.
 
     The rate in use at step t is shape(t) times the learned one. Where it is 0 nothing is learned.
+    Each part of theta between two cuts is a parameter.
     """
     n = len(theta)
     x, y, z = list(theta), list(theta), list(theta)
@@ -52,8 +65,11 @@ def by_hand(
         v = [betas[1] * vi + (1 - betas[1]) * gi * gi for vi, gi in zip(v, g, strict=True)]
         u = g
         if base == "adam":
-            roots = [math.sqrt(vi / (1 - betas[1] ** t)) + eps for vi in v]
-            u = [max(-3.0, min(3.0, gi / root)) for gi, root in zip(g, roots, strict=True)]
+            u = [
+                gi / (math.sqrt(vi / (1 - betas[1] ** t)) + eps)
+                for gi, vi in zip(g, v, strict=True)
+            ]
+            u = [ui for part in parted(u, cuts) for ui in quiet(part)]
         if t == 1:
             size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
             one = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]
@@ -111,7 +127,9 @@ def test_it_is_its_equations(seed: int, base: str, decay: float, beta: float, lr
         rows = [sum(a * b for a, b in zip(row, theta, strict=True)) for row in matrix]
         return [r + 0.3 * e for r, e in zip(rows, noise[t - 1], strict=True)]
 
-    y, x, rates = by_hand(gradient, start, 40, base=base, lr=lr, decay=decay, betas=(beta, 0.99))
+    y, x, rates = by_hand(
+        gradient, start, 40, base=base, lr=lr, decay=decay, betas=(beta, 0.99), cuts=(1,)
+    )
     a, b = (
         nn.Parameter(torch.tensor(part, dtype=torch.float64)) for part in (start[:1], start[1:])
     )

@@ -32,13 +32,12 @@ RULES = ("additive", "multiplicative")
 METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Untuned": (Untuned, {}),
     "Untuned, sgd": (Untuned, {"base": "sgd"}),
-    "Untuned, adafactor": (Untuned, {"base": "adafactor"}),
     "SGDHD": (SGDHD, {"momentum": 0.9, "nesterov": True}),
     "AdamHD": (AdamHD, {}),
     "AdamWHD": (AdamWHD, {"weight_decay": 0.1}),
     "own base": (Hypergradient, {"base": TwoMeans(), "weight_decay": 0.1}),
 }
-UNTUNED = ("Untuned", "Untuned, sgd", "Untuned, adafactor")
+UNTUNED = ("Untuned", "Untuned, sgd")
 BETAS = {"additive": 1e-3, "multiplicative": 0.2}  # rates move by some percent a step
 STEPS = 5
 SAMPLES = 16

@@ -115,6 +115,7 @@ def main() -> None:
         compile_table(kernels.add_up, NORMS=adam, BLOCK=1024)
         compile_table(kernels.move_rates, RATE_TYPE=F32, NORMS=adam, SUMMED=False, BLOCK=1024)
     compile_table(kernels.count_steps, BLOCK=1024)
+    compile_table(average_kernels.square, **CUT)
 
 
 if __name__ == "__main__":

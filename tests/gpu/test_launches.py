@@ -52,7 +52,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __getitem__(self, grid: tuple[int, ...]) -> Any:
             return lambda *_args, **_options: names.append(self.name)
 
-    every = ("visit", "move_rates", "descend", "average", "count_steps", "add_up")
+    every = ("visit", "move_rates", "descend", "square", "average", "count_steps", "add_up")
     counted = SimpleNamespace(TYPES=own_kernels.TYPES, **{name: Counted(name) for name in every})
     monkeypatch.setattr(device, "usable", lambda where: where.type == "meta")
     monkeypatch.setattr(step, "import_module", lambda _: counted)
@@ -89,9 +89,10 @@ def test_untuned_is_some_launches_and_not_one_for_each_number(
     base: Any, launched: list[str]
 ) -> None:
     one = steps(Untuned(parameters(150), base=base), launched)
-    counts = ["count_steps"] if base == "adam" else []
-    assert launched == ["numbers", "average", *counts, "add_up", "numbers", "numbers"]
-    assert len(one) <= 8, one
+    squares, counts = (["square"], ["count_steps"]) if base == "adam" else ([], [])
+    moves = [*squares, "average", *counts]
+    assert launched == ["numbers", *moves, "add_up", "numbers", "numbers"]
+    assert len(one) <= 9, one
 
 
 def test_untuned_with_two_groups(launched: list[str]) -> None:

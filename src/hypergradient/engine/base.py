@@ -42,7 +42,8 @@ class Base:
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    largest: ClassVar[float] = math.inf  # |u_t| that `direction` lets through, for the C pass
+    largest: ClassVar[float] = math.inf  # rms of a parameter's u_t, above which the engine divides
+    needs_whole: ClassVar[bool] = False  # whether `direction` is wrong for a part of a parameter
     takes_sparse: ClassVar[bool] = False  # whether `direction` takes sparse gradients
 
     @property

@@ -93,7 +93,8 @@ class Collector:
                 theta, grad = theta_of(p, state), wide(grad)
                 self.stand_ins.append((p, theta))
             remembered = [state[name] for name in rule_memory] if rule_memory else NOTHING
-            each = ParamStep(theta, grad, alpha, memory, remembered, state)
+            rms = ranks.rms.get(p) if ranks is not None else None
+            each = ParamStep(theta, grad, alpha, memory, remembered, state, rms)
             if on_device is not None and on_device.take(
                 group, base, each, self._key_of(group, p), numbers
             ):

@@ -23,6 +23,7 @@ typedef struct {
     float *theta;
     float *a, *b; /* memory[0] and memory[1]: u_{t-1} and a buffer, or Adam's m and v */
     float *alpha; /* element-wise rates, moved by the additive rule; or null; with an average, z */
+    double rms; /* of u_t before it is bounded, which a pass before the average fills in */
 } Tensor;
 
 typedef struct {
@@ -44,7 +45,7 @@ typedef struct {
     double alpha, inverse, c, b; /* the rate; 1 / the learned rate; c_t; the interpolation */
     double memory;               /* of the trace, mu_t */
     double adam, beta2, scale, eps; /* u_t = g_t / (scale sqrt(v) + eps), or g_t */
-    double decay, largest; /* |u_t| before the decay is at most `largest` */
+    double decay, largest; /* rms(u_t) before the decay is at most `largest`, for a ratio */
 } AverageArgs; /* here theta is y, a is the trace, b is v, and alpha is z */
 
 typedef struct {
@@ -136,21 +137,39 @@ static void add_lanes(const Lanes *lanes, Sums *sums) {
     sums->uu += uu;
 }
 
+ROW square(const Tensor *t, const AverageArgs *r, int64_t at, int n, Lanes *lanes) {
+    const float *g = t->grad + at, *v = t->b + at;
+    const float scale = r->scale, eps = r->eps, beta2 = r->beta2, other = 1 - r->beta2;
+    EACH {
+        float u = g[i] / (sqrtf(beta2 * v[i] + other * (g[i] * g[i])) * scale + eps);
+        lanes->uu[i] += u * u;
+    }
+}
+
+static void square_block(const Tensor *t, const void *args, int64_t at, int64_t end, Sums *sums) {
+    const AverageArgs *r = args;
+    Lanes lanes = {0}; /* <u_t, u_t> alone */
+    const int64_t last = end - LANES;
+    if (!r->adam) return;
+    for (; at <= last; at += LANES) square(t, r, at, LANES, &lanes);
+    if (at < end) square(t, r, at, end - at, &lanes);
+    add_lanes(&lanes, sums);
+}
+
 ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, Lanes *lanes) {
     const float *g = t->grad + at;
     float own_u[LANES], *restrict y = t->theta + at, *restrict m = t->a + at;
     float *restrict z = t->alpha + at;
     const float alpha = r->alpha, inverse = r->inverse, c = r->c, memory = r->memory;
     const float scale = r->scale, eps = r->eps, decay = r->decay;
-    const float largest = r->largest;
+    const float quiet = t->rms > r->largest ? r->largest / t->rms : 1;
     const float b = r->b, rest = 1 - r->b, of_x = r->c / r->b;
     const float beta2 = r->beta2, other = 1 - r->beta2;
     EACH own_u[i] = g[i];
     if (adam) {
         float *restrict v = t->b + at;
         EACH v[i] = beta2 * v[i] + other * (g[i] * g[i]);
-        EACH own_u[i] = g[i] / (sqrtf(v[i]) * scale + eps);
-        EACH own_u[i] = own_u[i] > largest ? largest : own_u[i] < -largest ? -largest : own_u[i];
+        EACH own_u[i] = g[i] / (sqrtf(v[i]) * scale + eps) * quiet;
     }
     if (decay != 0) EACH own_u[i] += decay * y[i];
     EACH {
@@ -201,7 +220,9 @@ typedef struct {
 
 static const Pass passes[] = {{accumulate_block, sizeof(KernelArgs)},
                               {descend_block, sizeof(KernelArgs)},
-                              {average_block, sizeof(AverageArgs)}};
+                              {average_block, sizeof(AverageArgs)},
+                              {square_block, sizeof(AverageArgs)}};
+enum { DESCEND = 1, AVERAGE, SQUARE };
 
 typedef struct {
     Pass pass;
@@ -235,9 +256,43 @@ static void take_chunks(void *argument) {
     }
 }
 
-/* One pass of `passes`: 0 fills the sums and advances the states, 1 descends, 2 does both for an average.
-   fork(work, argument, threads, 0) runs work in each thread: GOMP_parallel of torch's OpenMP. */
-int make_pass(int pass, int64_t count, const Tensor *tensors, const void *args, Sums *sums,
+/* Go through all chunks, and fill in their sums. fork(work, argument, threads, 0) runs work in each
+   thread: GOMP_parallel of torch's OpenMP. */
+static void run(Job *job, int pass, int backward, int threads,
+                void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
+    job->pass = passes[pass];
+    job->backward = backward;
+    job->next = 0;
+    if (fork && threads > 1) fork(take_chunks, job, threads, 0);
+    else take_chunks(job);
+}
+
+static void add_chunks(const Job *job, int64_t i, Sums *sum) { /* of tensor i */
+    for (int64_t k = job->first[i]; k < job->first[i + 1]; k++) {
+        sum->gu += job->sums[k].gu;
+        sum->gg += job->sums[k].gg;
+        sum->uu += job->sums[k].uu;
+    }
+}
+
+/* Fill in the rms of each u_t, by a pass before that of an average. */
+static void measure(Job *job, Tensor *tensors, int threads,
+                    void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
+    int64_t i = 0;
+    const AverageArgs *args = (const AverageArgs *)job->args;
+    while (i < job->count && !args[tensors[i].args].adam) i++;
+    if (i == job->count) return;
+    run(job, SQUARE, 0, threads, fork);
+    for (i = 0; i < job->count; i++) {
+        Sums sum = {0, 0, 0};
+        add_chunks(job, i, &sum);
+        tensors[i].rms = tensors[i].size ? sqrt(sum.uu / tensors[i].size) : 0;
+    }
+}
+
+/* One pass: 0 fills the sums, of zeros, and advances the states, DESCEND descends, AVERAGE does both for an
+   average. */
+int make_pass(int pass, int64_t count, Tensor *tensors, const void *args, Sums *sums,
               int threads, void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
     int64_t *first = malloc((count + 1) * sizeof *first), size = 0;
     if (!first) return 1;
@@ -247,22 +302,16 @@ int make_pass(int pass, int64_t count, const Tensor *tensors, const void *args, 
     first[0] = 0;
     for (int64_t i = 0; i < count; i++)
         first[i + 1] = first[i] + (tensors[i].size + chunk - 1) / chunk;
-    Job job = {passes[pass], tensors, args, first, count, chunk, first[count], 0, pass == 1, 0};
+    Job job = {passes[pass], tensors, args, first, count, chunk, first[count], 0, 0, 0};
     job.sums = malloc((job.chunks + 1) * sizeof *job.sums);
     if (!job.sums) {
         free(first);
         return 1;
     }
-    if (fork && threads > 1 && size > LEAST) fork(take_chunks, &job, threads, 0);
-    else take_chunks(&job);
-    for (int64_t i = 0; i < count; i++) {
-        Sums *sum = sums + tensors[i].args; /* of zeros at first */
-        for (int64_t k = first[i]; k < first[i + 1]; k++) {
-            sum->gu += job.sums[k].gu;
-            sum->gg += job.sums[k].gg;
-            sum->uu += job.sums[k].uu;
-        }
-    }
+    if (size <= LEAST) threads = 1;
+    if (pass == AVERAGE) measure(&job, tensors, threads, fork);
+    run(&job, pass, pass != 0, threads, fork);
+    for (int64_t i = 0; i < count; i++) add_chunks(&job, i, sums + tensors[i].args);
     free(job.sums);
     free(first);
     return 0;

@@ -24,7 +24,7 @@ from hypergradient.engine.types import Direction
 FLOAT = torch.float32
 EPS = torch.finfo(FLOAT).eps
 ONE = torch.ones((), dtype=torch.float32, device="cpu")
-ROW, KERNEL_ARGS = 7, 22  # numbers in the structs of native.c
+ROW, KERNEL_ARGS = 8, 22  # numbers in the structs of native.c; the last one of a row is its own
 ACCUMULATE, DESCEND, AVERAGE = range(3)  # its passes
 PLAIN = frozenset({Tensor, torch.nn.Parameter})  # subclasses may hold their numbers elsewhere
 
@@ -142,7 +142,7 @@ class NativeStep:
             The parameters that C does not take.
         """
         index, count, others = len(self.accepted), 0, []
-        absent = (0,) * (ROW - 2 - len(shaped[0]))
+        absent = (0,) * (ROW - 2 - len(shaped[0]))  # no tensor, and a place for rms(u_t)
         for each, tensors in zip(steps, shaped, strict=True):
             pointers = _pointers(tensors)
             if pointers is None:
@@ -200,7 +200,8 @@ class NativeAverageStep(NativeStep):
 
     def _accept(self, rule: UpdateRule, steps: list[ParamStep]) -> None:
         struct, others = self.struct(rule, steps[0].alpha), steps
-        if struct is not None:
+        parts = any(each.rms is not None for each in steps)  # C takes the rms of what is here
+        if struct is not None and not parts:
             shaped: list[tuple[Tensor, ...]] = [
                 (s.grad, s.p, s.memory[0], s.state.get("exp_avg_sq", s.p), s.state["z"])
                 for s in steps
@@ -317,6 +318,8 @@ def _average_args(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
         return None
     adam = type(update.direction) is AdamDirection
     scale, eps, _ = _adam_numbers(update.direction)
+    if not adam and not math.isinf(rule.base.largest):
+        return None
     beta2 = update.second[1] if adam else 0.0
     learned, c, mu = (float(number) for number in rule.numbers)
     return (

@@ -11,6 +11,7 @@ ways to make the same step stand beside it: the C pass (native.py) for dense flo
 the CPU, and torch's own kernels for the bases that have them (`KernelBase`).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import overload
@@ -33,7 +34,13 @@ from hypergradient.engine.param_step import Batches, ParamStep, UpdateRule
 from hypergradient.engine.ranks import Ranks, ranks_of
 from hypergradient.engine.rules import rule_of
 from hypergradient.engine.state import StatefulOptimizer
-from hypergradient.engine.tensors import descent_gradient, in_graph, inner, with_gradient
+from hypergradient.engine.tensors import (
+    bounded,
+    descent_gradient,
+    in_graph,
+    inner,
+    with_gradient,
+)
 from hypergradient.engine.torch_kernels import descend_by_kernel, direction_by_kernel
 from hypergradient.engine.types import Group
 
@@ -99,6 +106,8 @@ class HypergradientOptimizer(StatefulOptimizer):
     ) -> NativeStep:
         """Collect the parameters that have a gradient, and let the C pass take what it can."""
         groups, last = self.param_groups, None
+        if ranks is not None:
+            ranks.measure()  # the directions that are bounded
         repeats = ranks is None and on_device is None and not in_graph()
         if repeats:
             last, self._repeat = self._repeat, None
@@ -201,6 +210,8 @@ class HypergradientOptimizer(StatefulOptimizer):
             u = torch.view_as_complex(u.contiguous())
         else:
             u = base.direction(g, p, each.state, group)
+        if not math.isinf(base.largest):
+            u = bounded(u, base.largest, each.rms)
         decay = group["weight_decay"]
         if not group["decoupled_weight_decay"] or (not isinstance(decay, Tensor) and decay == 0):
             return u

@@ -53,6 +53,7 @@ class ParamStep(NamedTuple):
         memory: the tensors, shaped like p, that u_{t-1} is computed from.
         rule_memory: for element-wise rates, what the rule remembers of each; else empty.
         state: its state.
+        rms: of u_t over the whole parameter, where this process holds a part of it; else None.
     """
 
     p: Tensor
@@ -61,6 +62,7 @@ class ParamStep(NamedTuple):
     memory: list[Tensor]
     rule_memory: list[Tensor]
     state: State
+    rms: Tensor | None = None
 
     @property
     def aligned(self) -> bool:

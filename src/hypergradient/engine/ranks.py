@@ -16,8 +16,9 @@ which has none; and what was reduced is the same on all ranks, NaN included, so 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, distributed
@@ -30,6 +31,8 @@ from hypergradient.engine.dtensors import (
     sharded_dims,
 )
 from hypergradient.engine.rules import rule_of
+from hypergradient.engine.stand_ins import wide
+from hypergradient.engine.tensors import dense_gradient, descent_gradient, sum_of_squares
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -38,8 +41,9 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
+    from hypergradient.engine.base import Base
     from hypergradient.engine.state import StatefulOptimizer
-    from hypergradient.engine.types import Group
+    from hypergradient.engine.types import Group, State
 
 
 def ranks_of(optimizer: StatefulOptimizer) -> Ranks | None:
@@ -62,6 +66,12 @@ def ranks_of(optimizer: StatefulOptimizer) -> Ranks | None:
                 "rule='hdm' with granularity='element' divides by the norm of a whole parameter, "
                 "of which each rank has a part: use granularity='tensor', or another rule"
             )
+        for base in {optimizer.base_of(group) for group in optimizer.param_groups if shards}:
+            if base.needs_whole:
+                raise ValueError(
+                    f"base={base.name!r} makes a direction of a whole parameter, of which each "
+                    "rank has a part: use base='adam', or DistributedDataParallel"
+                )
         return Ranks(optimizer, shards)
     return None
 
@@ -93,6 +103,23 @@ class Ranks:
     def counts(self, group: Group, p: Tensor) -> bool:
         """Whether this rank adds its part of p: of replicas, one does."""
         return p not in self._elsewhere or not self.pools(group)
+
+    def measure(self) -> None:
+        """Find rms(u_t) of each parameter whose directions are bounded, over all ranks.
+
+        Called at the start of a step, in which the states have not moved yet. Where ranks hold
+        replicas, the squares and their number are multiples by the same factor.
+        """
+        self.rms: dict[Tensor, Tensor] = {}
+        groups = self._optimizer.param_groups if self._holders else ()
+        sums: dict[Hashable, Tensor] = {}
+        for group in groups:
+            base = self._optimizer.base_of(group)
+            if not math.isinf(base.largest):
+                for p in group["params"]:
+                    sums[p] = _squares(base, group, p, self._optimizer.state.get(p, {}))
+        for p, total in self.total(sums).items():
+            self.rms[cast("Tensor", p)] = (total[0] / total[1].clamp(min=1)).sqrt()
 
     def total(self, sums: dict[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         """Add up what each rank has summed, 1-D tensors: all together, in one all-reduce."""
@@ -156,6 +183,19 @@ class Ranks:
                 elif value is not given.get(name):
                     spread = value.shape == part.shape
                     self._state[p][name] = like_dtensor(p, value) if spread else value
+
+
+def _squares(base: Base, group: Group, p: Tensor, state: State) -> Tensor:
+    """Return <u_t, u_t> and the number of elements of what is here, without moving the state."""
+    if p.grad is None:
+        return torch.zeros(2, dtype=torch.float64, device=p.device)
+    theta = wide(p)
+    own = base.init(theta)
+    copies = {name: state[name].clone() if name in state else own[name] for name in own}
+    g = descent_gradient(group, wide(dense_gradient(p)), theta)
+    u = base.direction(g, theta, copies, group)
+    squares = sum_of_squares(u).double()
+    return torch.stack([squares, torch.full_like(squares, u.numel())])
 
 
 def _members(

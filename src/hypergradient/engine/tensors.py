@@ -5,6 +5,7 @@ decayed gradient) would need temporaries as large as the model. Chunk by chunk t
 megabyte, and what one operation writes the next one finds in cache.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 
@@ -110,6 +111,21 @@ def sum_of_squares(t: Tensor) -> Tensor:
         rows, rest = squares[:whole].view(-1, ROW), squares[whole:]
         squares = torch.cat([rows.sum(1), rest.sum().unsqueeze(0)])
     return squares.sum()
+
+
+def bounded(u: Tensor, largest: float, rms: Tensor | None = None) -> Tensor:
+    """Return u / max(1, rms(u) / largest), with the root mean square over the whole tensor.
+
+    A NaN among its numbers leaves the others as they are.
+
+    Args:
+        u: the tensor.
+        largest: what the root mean square is at most.
+        rms: the root mean square, where u is a part of a tensor.
+    """
+    if rms is None:
+        rms = torch.linalg.vector_norm(u) / math.sqrt(max(u.numel(), 1))
+    return u / torch.where(rms > largest, rms / largest, 1.0).to(u.dtype)
 
 
 def version_of(t: Tensor) -> int:

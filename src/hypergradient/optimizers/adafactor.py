@@ -8,6 +8,7 @@ from torch import Tensor
 from hypergradient.engine.base import Base
 from hypergradient.engine.numbers import as_float
 from hypergradient.engine.options import numbers
+from hypergradient.engine.tensors import bounded
 from hypergradient.engine.types import Group, State
 from hypergradient.optimizers.adam import step_count
 
@@ -26,6 +27,7 @@ class Adafactor(Base):
     """
 
     defaults = {"beta2_decay": -0.8, "d": 1.0}
+    needs_whole = True
     least = 1e-30  # epsilon_1, added to squares: a gradient of zeros makes a direction of zeros
 
     def init(self, p: Tensor) -> State:
@@ -48,9 +50,7 @@ class Adafactor(Base):
             v = torch.outer(rows / rows.mean(), columns)
             v.clamp_(min=least)  # where a row and a column are dead, the product underflows
             u = v.rsqrt_().view(g.shape)
-        u.mul_(g)
-        clipped: Tensor = u.div_((rms(u) / group["d"]).clamp_(min=1))
-        return clipped
+        return bounded(u.mul_(g), group["d"])
 
     def check(self, group: Group) -> None:
         super().check(group)
@@ -69,9 +69,3 @@ class Adafactor(Base):
 def advance(mean: Tensor, squares: Tensor, weight: float | Tensor) -> Tensor:
     """Move a mean over steps by the share `weight` towards new squares, and return it."""
     return mean.add_((squares - mean).mul_(weight))
-
-
-def rms(u: Tensor) -> Tensor:
-    """Return the root of the mean square of all numbers, 0-dim."""
-    norm: Tensor = torch.linalg.vector_norm(u)
-    return norm / math.sqrt(max(u.numel(), 1))

@@ -50,6 +50,8 @@ class Muon(Base):
         "adjust_lr_fn": None,
     }
 
+    needs_whole = True
+
     def init(self, p: Tensor) -> State:
         return {"momentum_buffer": torch.zeros_like(p)}
 

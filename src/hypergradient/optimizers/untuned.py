@@ -57,13 +57,18 @@ LEAST = 1e-30  # of a first rate: in float32, 1 / alpha must be a number
 
 
 class AdamWithoutMomentum(KernelBase):
-    """u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps): Adam whose momentum the average replaces."""
+    """Adam whose momentum the average replaces: u_t = g_t / (sqrt(v_t / (1 - beta2^t)) + eps).
+
+    The engine divides it by max(1, rms(u_t)), with the root mean square over a parameter's numbers.
+    So a batch whose gradient is larger than usual moves a parameter no further than a usual one.
+    Momentum would spread its step over ten.
+    """
 
     # With 1e-8 a loss scaled by 1e-8 would train worse; gradients have no such size by themselves.
     defaults = {"betas": (0.9, 0.999), "eps": 1e-12}
     name = "adam"
     takes_sparse = True  # the engine makes them dense
-    largest = 3.0  # momentum would spread a corrupt batch's step over ten; here it must be bounded
+    largest = 1.0
 
     def init(self, p: Tensor) -> State:
         return {"step": step_count(p), "exp_avg_sq": torch.zeros_like(p)}
@@ -75,7 +80,7 @@ class AdamWithoutMomentum(KernelBase):
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         v_hat = v / (1 - beta2 ** as_float(state["step"]))
         root: Tensor = v_hat.sqrt() + group["eps"]
-        return (g / root).clamp(-self.largest, self.largest)
+        return g / root
 
     def batch_key(self, state: State) -> Number:
         return as_float(state["step"])
@@ -107,9 +112,9 @@ class Untuned(AveragingOptimizer):
         \alpha_{t+1} = \alpha_t \exp(\eta_t \,\mathrm{clip}(h_t / E|h|, -1, 1))
 
     u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part,
-    and no number of it is larger than 3, so that a corrupt batch does little harm. mu_t is
-    1 - 1 / max(10, t / 2): the trace remembers the last half of the training. eta_t is 3 / t for a
-    move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
+    over max(1, rms(u_t)) for each parameter: a gradient larger than usual moves it no further than
+    a usual one. mu_t is 1 - 1 / max(10, t / 2): the trace remembers the last half of the training.
+    eta_t is 3 / t for a move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
     every doubling of the training, and later falls no faster than 1 / sqrt(t).
     Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
     slope along m_t so far that is left. From an `lr` below the first rate it climbs there by 0.4.
@@ -119,7 +124,8 @@ class Untuned(AveragingOptimizer):
     The first rate is the least of `lr` and 1e-2 rms(theta_0) / rms(u_1). Nothing here has a unit:
     to scale the loss changes no more than rounding.
 
-    It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. Dense float32 parameters
+    It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. With base="adafactor"
+    it keeps two, and trains as far: 8 bytes a parameter in float32, as Adam. Dense float32 parameters
     on the CPU move in one pass of a C function, those on CUDA by kernels of Triton, and all others
     by functions of torch.
 

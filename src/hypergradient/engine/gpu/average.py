@@ -29,6 +29,21 @@ class AverageKernels(DeviceKernels):
         tables = self._tables
         with tables.active():
             for variant, chunks, programs in tables.launches:
+                cut = {
+                    "ALIGNED": variant.aligned,
+                    "BLOCK": tables.tuning.block,
+                    "STAGES": tables.tuning.stages,
+                    "num_warps": tables.tuning.warps,
+                }
+                if variant.ratio:
+                    self._average.square[(programs,)](
+                        tables.rows,
+                        tables.recipes,
+                        chunks,
+                        tables.partials,
+                        tables.plan.chunk,
+                        **cut,
+                    )
                 self._average.average[(programs,)](
                     tables.rows,
                     tables.recipes,
@@ -37,10 +52,7 @@ class AverageKernels(DeviceKernels):
                     tables.partials,
                     tables.plan.chunk,
                     ADAM=variant.ratio,
-                    ALIGNED=variant.aligned,
-                    BLOCK=tables.tuning.block,
-                    STAGES=tables.tuning.stages,
-                    num_warps=tables.tuning.warps,
+                    **cut,
                 )
             self._count_steps()
         torch.autograd.graph.increment_version(tables.moved)  # a backward pass may hold them

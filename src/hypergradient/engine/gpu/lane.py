@@ -125,7 +125,9 @@ class DeviceStep:
         Returns:
             Whether the kernels take it.
         """
-        p, grad, alpha, memory, _, state = each
+        p, grad, alpha, memory, _, state, rms = each
+        if rms is not None:  # the kernel would take that of the part that is here
+            return False
         kind = id(group), "momentum_buffer" in state
         if kind not in self._moves:
             self._moves[kind] = self._move(group, base, numbers, started=kind[1])
@@ -283,12 +285,13 @@ class DeviceStep:
         decoupled = decay if group["decoupled_weight_decay"] else 0.0
         l2 = decay - decoupled
         if self._average:
-            if update.first != (1.0, 0.0, 0.0) or l2 or group["maximize"] or numbers is None:
+            largest = base.largest if isinstance(base, KernelBase) else math.inf
+            plain = update.first == (1.0, 0.0, 0.0) and (adam or math.isinf(largest))
+            if not plain or l2 or group["maximize"] or numbers is None:
                 return None
             self._add_scalars(group, numbers)
             beta2, eps = (update.second[1], group["eps"]) if adam else (None, 0.0)
             at = len(self._averaged) - 1
-            largest = base.largest if isinstance(base, KernelBase) else math.inf
             return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled, largest)
         rate = _rate_recipe(group)
         if (decoupled and not adam) or (group["granularity"] == "element" and rate is None):

@@ -92,7 +92,7 @@ class AverageRecipe(NamedTuple):
         beta2: of Adam's v_t; None where u_t is the gradient.
         eps: added to Adam's sqrt(v_t).
         decay: the decoupled weight decay lambda.
-        largest: what |u_t| is at most, before the decay.
+        largest: what rms(u_t) of a parameter is at most, before the decay, for Adam.
     """
 
     b: float
