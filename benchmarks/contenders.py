@@ -15,7 +15,7 @@ hypergradient or Prodigy's distance. States that do not depend on it move on the
     D-Adapt Adam, p g m v s       the distance counts from the next step on: all, write p m v s 36
     D-Adapt SGD,  p g s x0        the same: all, write p s                                      24
     Schedule-Free y z g (and v)   read all, write all but g                               20 (28)
-    Untuned   y z m g (and v)     the rate counts from the next step on: the same         28 (36)
+    Untuned   y z m g (and v)     the same; before it g and v, for rms(u), with Adam      28 (44)
 """
 
 import importlib.util
@@ -211,7 +211,7 @@ CONTENDERS = (
     *sgd("SGD, Nesterov", (20, 32), **NESTEROV),
     *torch_three("Adam", torch.optim.Adam, 28),
     Contender("Adam", "AdamHD", "ours", own(ours.AdamHD, hypergrad_lr=BETA), 36),
-    Contender("Adam", "Untuned", "ours", own(ours.Untuned), 36),
+    Contender("Adam", "Untuned", "ours", own(ours.Untuned), 44),
     Contender("Adam", "published", "hypergradients", own(PublishedAdamHD, hypergrad_lr=BETA), 36),
     Contender("Adam", "gdtuo", "hypergradients", gdtuo("AdamBaydin"), 36, GDTUO, whole=True),
     Contender(

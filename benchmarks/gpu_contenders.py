@@ -73,7 +73,7 @@ PAIRS = (
     Pair("SGD, Nesterov", "nesterov", (32, 20)),
     Pair("Adam", "adam", (36, 28)),
     Pair("AdamW", "adamw", (40, 28)),
-    Pair("Untuned, Adam", "untuned", (36, 28)),
+    Pair("Untuned, Adam", "untuned", (44, 28)),
     Pair("Untuned, SGD", "untuned-sgd", (28, 20)),
     Pair("Adam, cosine rule", "adam", (36, 28), rule="multiplicative"),
     Pair("Adam, a rate a tensor", "adam", (36, 28), "tensor"),

@@ -25,7 +25,7 @@ from cases import (
     problem,
     reference,
 )
-from hypergradient import SGDHD, AdamHD
+from hypergradient import SGDHD, AdamHD, Hypergradient
 from pairwise import covering
 
 Placements = Sequence[Any] | None  # None for a plain tensor
@@ -289,6 +289,10 @@ def refused() -> None:
         AdamHD([p], granularity="member").step()
     with pytest.raises(ValueError, match=r"rule='hdm' with granularity='element' .* or another"):
         SGDHD([p], rule="hdm", granularity="element").step()
+    matrix = sharded(line, [ROWS])
+    for base in ("muon", "adafactor"):
+        with pytest.raises(ValueError, match=rf"base='{base}' .* use base='adam', or Distributed"):
+            Hypergradient([matrix], base=base, lr=0.1).step()
     with pytest.raises(ValueError, match=r"Partial.*shard or replicate it"):
         SGDHD([nn.Parameter(DTensor.from_local(ones, line, [Partial()]))]).step()
     with pytest.raises(ValueError, match="neither includes the other"):

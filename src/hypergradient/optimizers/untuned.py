@@ -114,8 +114,9 @@ class Untuned(AveragingOptimizer):
     u_t is g_t, or with Adam g_t / (sqrt(v_t) + eps) without momentum, of which b takes the part,
     over max(1, rms(u_t)) for each parameter: a gradient larger than usual moves it no further than
     a usual one. mu_t is 1 - 1 / max(10, t / 2): the trace remembers the last half of the training.
-    eta_t is 3 / t for a move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may change by as much in
-    every doubling of the training, and later falls no faster than 1 / sqrt(t).
+    eta_t is 3 / t for a move up, (1 + 200 / t) / 2t for one down, and 0.05 at most: the rate may
+    change by as much in every doubling of the training, and later falls no faster than
+    1 / sqrt(t).
     Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
     slope along m_t so far that is left. From an `lr` below the first rate it climbs there by 0.4.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
@@ -125,9 +126,9 @@ class Untuned(AveragingOptimizer):
     to scale the loss changes no more than rounding.
 
     It keeps z_t, m_t and, with Adam, v_t: three (two) tensors a parameter. With base="adafactor"
-    it keeps two, and trains as far: 8 bytes a parameter in float32, as Adam. Dense float32 parameters
-    on the CPU move in one pass of a C function, those on CUDA by kernels of Triton, and all others
-    by functions of torch.
+    it keeps two, and trains as far: 8 bytes a parameter in float32, as Adam. Dense float32
+    parameters on the CPU move by a C function, those on CUDA by kernels of Triton, and all others,
+    those of Adafactor among them, by functions of torch.
 
     Args:
         params: parameters or parameter groups. All groups share one learned rate; the `lr` of a

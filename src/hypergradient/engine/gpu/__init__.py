@@ -39,7 +39,7 @@ IEEE 754 says. Products may be contracted to fused multiply-adds.
 Other functions of a few numbers are one kernel each: the rules that `move_rates` does not know,
 what an average prepares for a step, and hypergradients of sums. Their kernels are written from the
 functions themselves (formula.py, formula_kernels.py), so no rule is defined twice. A step of
-`Untuned` is 8 launches, however many tensors it moves.
+`Untuned` is 9 launches, or 8 with SGD, however many tensors it moves.
 
 Nothing here imports Triton before a `StepKernels` is made; `usable` in device.py says whether that
 can be. HYPERGRADIENT_TRITON=0 in the environment turns the lane off.

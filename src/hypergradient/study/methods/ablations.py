@@ -43,7 +43,7 @@ class FiftySteps(Untuned):
 
 
 class FiftyAtFirst(Untuned):
-    """A memory of at least 50 steps, a faster warm-up, and moves up by 2 / t: the rule before."""
+    """A memory of at least 50 steps, a faster warm-up, and moves up by 2 / t: the second rule's."""
 
     iterate = Average(trace_steps=50.0)
     rule = rule("relative-fifty-at-first", trace=50.0, rising=2.0, rise=4.0)
@@ -140,7 +140,7 @@ class SmallStart(Untuned):
 
 
 class NotBounded(Untuned):
-    """Adam's direction without its bound of 3."""
+    """Adam's direction, however loud the gradient."""
 
     known_bases = MappingProxyType(
         {**Untuned.known_bases, "adam": not_bounded(Untuned.known_bases["adam"])}
@@ -154,6 +154,6 @@ class NoEarlyFall(Untuned):
 
 
 class TenOverT(Untuned):
-    """A rate that moves by 10 / t both up and down, as in the rule before."""
+    """A rate that moves by 10 / t both up and down, as in the first rule."""
 
     rule = rule("relative-ten-over-t", rising=10.0, falling=10.0, early=0.0)
