@@ -95,7 +95,7 @@ def kill(process):
 @pytest.mark.usefixtures("patient")
 def test_workers_and_the_scheduler_are_killed_at_random(dask, study_file, tmp_path):
     """Two workers, one of which comes late; two are killed, and between them the scheduler."""
-    runs, store = load_study(study_file(epochs=80)).runs(), Store(tmp_path / "out")
+    runs, store = load_study(study_file(epochs=120)).runs(), Store(tmp_path / "out")
     chance, ledger = random.Random(0), Ledger(store, runs)  # noqa: S311
     plan = ["worker", "scheduler", "worker"]
     killed, workers, mark = [], [], [0]
@@ -144,7 +144,7 @@ def test_the_command_is_killed_and_the_scheduler_never_comes_back(
     dask, study_file, tmp_path, monkeypatch
 ):
     """Its workers leave their runs and stay for the next command."""
-    path, out = study_file(epochs=80), tmp_path / "out"
+    path, out = study_file(epochs=120), tmp_path / "out"
     runs, store = load_study(path).runs(), Store(out)
     ledger = Ledger(store, runs)
 
@@ -311,7 +311,7 @@ def test_a_worker_that_is_of_no_use_says_why(own, tmp_path):
 
 def test_a_task_that_is_handed_out_twice_trains_nothing_twice(study_file, tmp_path):
     """Its training process may be killed, and leaves when the command ends."""
-    run, store = load_study(study_file(epochs=400)).runs()[0], Store(tmp_path / "out")
+    run, store = load_study(study_file(epochs=600)).runs()[0], Store(tmp_path / "out")
     ledger, order = Ledger(store, [run]), WorkOrder(store, checkpoint_seconds=0.1)
     store.folder.mkdir()
     with order.in_force(), ThreadPoolExecutor(1) as hand:

@@ -29,7 +29,7 @@ def store(tmp_path):
 @pytest.fixture
 def longer(study_file):
     """Twelve runs of a fraction of a second each."""
-    return load_study(study_file(epochs=80)).runs()
+    return load_study(study_file(epochs=120)).runs()
 
 
 def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_path):
@@ -84,7 +84,7 @@ def be_command(path, out):
 
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["kill-all", "kill-parent"])
 def test_a_command_that_was_killed_resumes_without_repeating(study_file, tmp_path, send):
-    path = study_file(epochs=80)
+    path = study_file(epochs=120)
     runs, store = load_study(path).runs(), Store(tmp_path / "out")
     with Forked(be_command, path, store.folder) as process:
         wait_until(lambda: len(finished_at(store, runs)) >= 2)
@@ -107,7 +107,7 @@ def resume(runs, store):
 
 
 def test_a_command_that_was_interrupted_says_so_and_resumes(study_file, tmp_path):
-    path = study_file(epochs=80)
+    path = study_file(epochs=120)
     runs, store = load_study(path).runs(), Store(tmp_path / "out")
     command = [*COMMAND, "run", str(path), "--out", str(store.folder), "--workers", "1"]
     with subprocess.Popen(
