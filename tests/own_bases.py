@@ -48,7 +48,7 @@ def plain(base: Base) -> Base:
     shipped = type(base)
 
     class Plain(Base):
-        defaults = shipped.defaults
+        defaults, largest = shipped.defaults, shipped.largest
 
         def init(self, p):
             extra = {"max_exp_avg_sq": torch.zeros_like(p)} if self.defaults.get("amsgrad") else {}
