@@ -3,6 +3,8 @@
 Triton's kernels run in its interpreter where there is no GPU. It asks for that at its first import.
 """
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 
@@ -18,6 +20,16 @@ settings.register_profile(  # for mutations.py, to which any failure will do
     "quick to fail", settings.get_profile("reproducible"), phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile(os.environ.get("HYPERGRADIENT_PROFILE", "reproducible"))
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look at modules and tests again: each would take 0.2 s.
+
+    When Python ends they are collected, or Triton's library says that they leak.
+    """
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture

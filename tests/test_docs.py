@@ -29,7 +29,9 @@ def blocks(document: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=lambda d: d.name)
-def test_python_blocks_run(document: Path) -> None:
+def test_python_blocks_run(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hypergradient.study.run.plan.ROUND_SECONDS", 0.001)
+    monkeypatch.setattr("hypergradient.study.figures.style.DOTS", 20)
     namespace: dict[str, object] = {}
     for block in blocks(document):  # one after another, as a reader would type them
         exec(compile(block, str(document), "exec"), namespace)  # noqa: S102

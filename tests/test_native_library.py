@@ -21,7 +21,8 @@ NEW_PROCESS = "from hypergradient.engine.native_library import function; print(f
 
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cache of its own, with nothing in it."""
+    """A cache of its own, with nothing in it; what is compiled into it need not be fast."""
+    monkeypatch.setattr(native_library, "FLAGS", ("-O0", *native_library.FLAGS[1:]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     native_library.function.cache_clear()

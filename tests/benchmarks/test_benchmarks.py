@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hypergradient import SGDHD, AdamHD
 from hypergradient.study.declare.load import load_study
+from hypergradient.study.run import plan
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -150,6 +151,7 @@ def test_a_command_that_fails_or_hangs_is_reported() -> None:
 def test_growth_counts_its_synthetic_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = inspect.signature(growth.write_report)  # its figures take seconds, tested elsewhere
     monkeypatch.setattr(growth, "write_report", taken.bind)
+    monkeypatch.setattr(plan, "PROBE_SECONDS", 0.0)
     rows = growth.harness(10)
     assert rows.keys() == {"plan", "status", "collect", "report"}
     for count in (10, 100, 1000):

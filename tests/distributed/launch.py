@@ -1,6 +1,5 @@
 """Real processes that talk over gloo: a deadlock in them fails a test, and does not hang it."""
 
-import multiprocessing
 import pickle
 import tempfile
 import time
@@ -14,20 +13,14 @@ from typing import Any
 import torch
 from torch import distributed
 
+from forking import fork_server
+
 TIMEOUT = 150  # seconds for all the work of a launch, on a machine that is busy otherwise
-PRELOAD = [
-    "hypergradient",
-    "torch._dynamo",
-    "torch.distributed.checkpoint.state_dict",
-    "torch.distributed.fsdp",
-    "torch.distributed.tensor.parallel",
-]
 
 
 def launch(world: int, work: Callable[..., Any], *args: Any, timeout: float = TIMEOUT) -> list[Any]:
     """Run work(*args) in `world` processes of one process group; what it returns, by rank."""
-    context = multiprocessing.get_context("forkserver")  # torch is imported once, not a process
-    context.set_forkserver_preload(PRELOAD)
+    context = fork_server()
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe(duplex=False) for _ in range(world)]
         job = pickle.dumps((work, args))  # as it is: multiprocessing would share tensors by files

@@ -34,6 +34,7 @@ EXACT = 1e-11
 SAVED_AFTER = 3  # of 5 steps
 FIELDS = ("lr", "scheduled_lr", "learned_scale", "initial_lr", "closed_form_schedule")
 SETTINGS = settings()
+SOME = 3  # every third setting: each class, and each granularity
 
 
 class Training:
@@ -119,7 +120,7 @@ def compare(setting: Setting, training: Training, known: Known) -> None:
 def test_from_two_ranks_to_one_and_to_four(tmp_path: Path) -> None:
     known = launch(2, save, "FSDP2", str(tmp_path))[0]
     launch(1, resume, "FSDP2", str(tmp_path), known)
-    launch(4, resume, "FSDP2", str(tmp_path), known)
+    launch(4, resume, "FSDP2", str(tmp_path), known, SOME)
     launch(2, resume, "DDP", str(tmp_path), known, 5)  # other wrappers read it as well
     launch(1, resume, "alone", str(tmp_path), known, 5)
 
@@ -161,8 +162,8 @@ def save_zero(folder: str) -> Known:
     return known
 
 
-def resume_zero(folder: str, known: Known, wrapper: str) -> None:
-    for i, setting in enumerate(SETTINGS):
+def resume_zero(folder: str, known: Known, wrapper: str, every: int = 1) -> None:
+    for i, setting in list(enumerate(SETTINGS))[::every]:
         training = Training(setting, wrapper)
         training.scheduler = None
         model, optimizer = torch.load(f"{folder}/{i}.pt")
@@ -173,7 +174,7 @@ def resume_zero(folder: str, known: Known, wrapper: str) -> None:
 
 def test_zero_from_two_ranks_to_one_and_to_four(tmp_path: Path) -> None:
     known = launch(2, save_zero, str(tmp_path))[0]
-    launch(4, resume_zero, str(tmp_path), known, "ZeRO")
+    launch(4, resume_zero, str(tmp_path), known, "ZeRO", SOME)
     launch(1, resume_zero, str(tmp_path), known, "alone")
 
 

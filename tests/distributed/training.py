@@ -5,7 +5,7 @@ Run as a program it prints the table of `docs/distributed.md`:
     python tests/distributed/training.py
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -253,8 +253,12 @@ def relative(x: Tensor, y: Tensor | float) -> float:
     return float((x.double() - other).abs().max() / other.abs().max())
 
 
-def outcomes(wrapper: str, dtype: torch.dtype = torch.float64) -> dict[Setting, Outcome]:
-    return {setting: compare(setting, wrapper, dtype) for setting in [*settings(), *means()]}
+def outcomes(
+    wrapper: str, chosen: Sequence[Setting] | None = None, dtype: torch.dtype = torch.float64
+) -> dict[Setting, Outcome]:
+    """By setting, all of them if none are chosen."""
+    every = [*settings(), *means()] if chosen is None else chosen
+    return {setting: compare(setting, wrapper, dtype) for setting in every}
 
 
 def table() -> Iterator[str]:

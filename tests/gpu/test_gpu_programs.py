@@ -2,14 +2,19 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forking import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,16 +35,28 @@ def rows_of(part: str, folder: Path) -> dict[str, Any]:
     """The rows that a program writes, none of which may say that it failed."""
     program, *options = commands()[part]
     own = [option.replace("results/gpu", str(folder)) for option in options]
-    command = [sys.executable, str(ROOT / program), *own]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    with Forked(be_program, ROOT / program, own, folder) as process:
+        assert process.wait() == 0, (folder / "said").read_text()
     rows: dict[str, Any] = json.loads((folder / f"{part}.json").read_text())["rows"]
     for row in rows.values():
         assert "failed" not in row, row
     return rows
+
+
+def be_program(program: Path, options: list[str], folder: Path) -> None:
+    """Do as Python does with a program; what it prints goes into a file."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    os.chdir(folder)
+    sys.argv = [str(program), *options]
+    sys.path.insert(0, str(program.parent))
+    with ExitStack() as stack, (folder / "said").open("w") as said:
+        stack.enter_context(redirect_stdout(said))
+        stack.enter_context(redirect_stderr(said))
+        if find_spec("triton"):
+            from interpreter import replaced_once  # noqa: PLC0415
+
+            stack.enter_context(replaced_once())
+        runpy.run_path(str(program), run_name="__main__")
 
 
 def test_the_step_table_has_a_row_for_every_optimizer(tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     "tuning", [Tuning(), Tuning(256, stages=2, parts=2)], ids=["one block", "several"]
 )
 @pytest.mark.parametrize("case", LOOPED[::3], ids=str)
-def test_twenty_steps_are_the_eager_ones(case: Case, tuning: Tuning) -> None:
+def test_ten_steps_are_the_eager_ones(case: Case, tuning: Tuning) -> None:
     options = [{"rule": "additive", "hypergrad_lr": 1e-4, "granularity": "global"}]
-    of = problem(1, torch.float32, steps=20, shapes=[[(2050,), (3, 5)]], missing=0.0)
+    of = problem(1, torch.float32, steps=10, shapes=[[(1030,), (3, 5)]], missing=0.0)
     groups = parameters(of.start)
     eagerly = case.build(grouped(groups, options))
     ours = ByKernels(case, of.start, options, tuning=tuning)

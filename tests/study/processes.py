@@ -1,13 +1,8 @@
-"""What tests of faults share: what came of a study, how to wait, and a record of the injections."""
+"""What tests of faults share: what came of a study, and a record of the injections."""
 
 import json
-import multiprocessing
 import os
-import time
 from pathlib import Path
-from types import SimpleNamespace
-
-from hypergradient.study.run import local_pool
 
 RECORD = "HYPERGRADIENT_FAULTS"
 """Names the file to which `record` adds its lines; `benchmarks/faults.py` reads it."""
@@ -35,13 +30,6 @@ def numbers(store, runs):
     }
 
 
-def wait_until(condition, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
 class Ledger:
     """Results that were there, and whether they still are."""
 
@@ -58,49 +46,3 @@ class Ledger:
         )
         whole = {run.id for run in self.runs if self.store.whole(run)}
         self.before = {run: at for run, at in now.items() if run in whole}
-
-
-class Forked:
-    """A process forked from one that has imported torch, so that dozens start in seconds.
-
-    Its workers are forked in turn, where those of a command started by a person are spawned.
-
-    Args:
-        target: What it does.
-        arguments: What with.
-    """
-
-    def __init__(self, target, *arguments):
-        server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload(PRELOADED)
-        self.process = server.Process(target=be_forked, args=(target, *arguments))
-        self.process.start()
-        self.pid = self.process.pid
-        wait_until(lambda: self.poll() is not None or os.getpgid(self.pid) == self.pid)
-
-    def poll(self):
-        return self.process.exitcode
-
-    def wait(self):
-        self.process.join()
-        return self.process.exitcode
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.wait()
-
-
-PRELOADED = [
-    *("pytest", "torch._dynamo"),  # which torch imports with the first optimizer, in 2 s
-    *(f"hypergradient.study.{name}" for name in ("run.train_runs", "cli", "results.collect")),
-]
-
-
-def be_forked(target, *arguments):
-    os.setsid()
-    local_pool.multiprocessing = SimpleNamespace(
-        get_context=lambda _: multiprocessing.get_context("fork"),
-    )
-    target(*arguments)

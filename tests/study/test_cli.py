@@ -12,7 +12,7 @@ from hypergradient.study import cli
 from hypergradient.study.declare.load import BUILT_IN, load_study
 from hypergradient.study.extras import install
 from hypergradient.study.run import execute as execution
-from hypergradient.study.run import worker
+from hypergradient.study.run import plan, worker
 from hypergradient.study.run.execute import Progress
 from hypergradient.study.run.progress import plain_lines, time
 from hypergradient.study.run.store import Store
@@ -160,7 +160,8 @@ def no_report(monkeypatch):
     monkeypatch.setattr("hypergradient.study.report.page.write_report", lambda *_, **__: None)
 
 
-def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_path):
+def test_plan_counts_the_runs_and_measures_the_missing(command, study_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "PROBE_SECONDS", 0.0)
     arguments = (study_file(epochs=3), "--out", "out", "--workers", "2")
     code, shown, _ = command("plan", *arguments)
     loading, first, heads, *rows, last = shown.splitlines()

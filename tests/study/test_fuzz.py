@@ -135,7 +135,7 @@ def assert_clear(message: str) -> None:
 files = studies().map(str.encode) | torn() | st.binary(max_size=200)
 
 
-@thorough(150)
+@thorough(100)
 @given(files)
 def test_any_study_file_is_read_or_refused_in_lines(tmp_path_factory: Any, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.toml"

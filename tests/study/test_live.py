@@ -95,6 +95,7 @@ def test_it_writes_nothing_and_ends_with_the_block(half):
         ask(address)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_run_says_where_the_live_page_is(command, study_file):
     code, shown, complaint = command("run", study_file(), "--live", "--workers", 1)
     assert (code, complaint) == (0, "")

@@ -30,6 +30,7 @@ def logger_of(study, store, complaints):
     return Logger(study.runs(), store, TENSORBOARD, complaints.append)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_command_logs_each_run_once_with_its_numbers(command, study_file, taken):
     file = study_file()
     code, shown, complaint = command("run", file, "--log", "tensorboard", "--workers", 1)
@@ -51,6 +52,7 @@ def test_the_command_logs_each_run_once_with_its_numbers(command, study_file, ta
     assert len(taken) == 12
 
 
+@pytest.mark.usefixtures("no_page")
 def test_numbers_and_ids_are_those_without_it(command, study_file, taken):
     file = study_file()
     command("run", file, "--out", "with", "--log", "tensorboard", "--workers", 1)
@@ -106,6 +108,7 @@ def test_of_two_commands_at_once_one_logs(small, tmp_path, taken):
     assert len(taken) == 1
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_service_that_fails_is_said_once_and_ends_no_training(
     command, study_file, taken, monkeypatch
 ):

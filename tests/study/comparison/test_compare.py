@@ -152,6 +152,7 @@ def test_steps_end_a_run_within_an_epoch(trained):
     assert [record.step for record in records] == [0, 3]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_all_have_the_same_weights_and_batches(tmp_path):
     seen = {}
 
@@ -187,6 +188,7 @@ def test_a_loss_and_metrics_of_ones_own(tmp_path):
     assert figure.axes[0].get_ylabel() == "Final largest"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_batches_of_any_form_have_a_training_step_and_metrics(tmp_path):
     class Pairs(torch.utils.data.Dataset):
         def __len__(self):
@@ -211,6 +213,7 @@ def test_batches_of_any_form_have_a_training_step_and_metrics(tmp_path):
     assert made.epochs["metric_count"].max() == 16
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_comparison_in_a_notebook_shows_its_verdict_and_figure(tmp_path):
     made = compare(model=network, data=points(), out=tmp_path, **QUICK)
     html = made._repr_html_()
@@ -220,6 +223,7 @@ def test_a_comparison_in_a_notebook_shows_its_verdict_and_figure(tmp_path):
         made.figure("nothing")
 
 
+@pytest.mark.usefixtures("no_page")
 def test_other_optimizers_take_part_with_their_own_rates(tmp_path):
     made = compare(
         model=network, data=points(), out=tmp_path, optimizers=["SGD@0.1,0.5", "NAdam"], **QUICK
@@ -262,6 +266,7 @@ def data():
 """
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_file_resumes(own_file):
     name = own_file(FILE, "resumes.py")
     first = compare(name, seeds=1, workers=1, rates=(1e-2,))
@@ -352,6 +357,7 @@ def test_the_rival_s_rates_are_extended_beyond_the_edge():
     assert rates_beyond([{"is_rival": False}]) == []
 
 
+@pytest.mark.usefixtures("no_page")
 def test_rates_beyond_are_tried_once(tmp_path, monkeypatch):
     """Those at which every run fails are in no table, and would be asked for without end."""
     monkeypatch.setattr(rounds, "rates_beyond", lambda _: [1e-2])

@@ -103,7 +103,8 @@ def test_settings_side_by_side_do_not_touch_each_other(name):
             assert torch.equal(together.momenta[:steps, i], alone.momenta[:, 0])
 
 
-def test_a_momentum_that_learns_is_in_the_table_and_drawn():
+def test_a_momentum_that_learns_is_in_the_table_and_drawn(monkeypatch):
+    monkeypatch.setattr(search, "STEPS", 200)
     names = ["gdm", "gdm hdm momentum"]
     landscape = lab.explore("quadratic", FUNCTIONS["quadratic"], names, 60, searched=True)
     fixed, learned = (descent.path for descent in landscape.descents)
@@ -241,7 +242,8 @@ def test_names_of_methods():
         find_methods("")
 
 
-def test_files_are_written(tmp_path):
+def test_files_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "STEPS", 200)
     page = lab.visit(["booth"], "gd,adam+", 50, False, None, None, tmp_path, lambda _: None)
     assert page == tmp_path / "landscape.html"
     for stem in ("paths", "distance", "rates", "search"):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from playwright.sync_api import sync_playwright
 
-from hypergradient.study.landscape import lab
+from hypergradient.study.landscape import lab, search
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -18,7 +18,11 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("landscape")
-    return lab.visit(["beale", "booth"], "gd,gd+", 300, False, None, None, folder, lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "STEPS", 400)
+        return lab.visit(
+            ["beale", "booth"], "gd,gd+", 300, False, None, None, folder, lambda _: None
+        )
 
 
 @pytest.fixture

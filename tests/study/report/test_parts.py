@@ -22,7 +22,7 @@ def test_a_figure_that_cannot_be_made_is_named_and_the_others_are_there(
     broken = replace(GALLERY["sensitivity"], **{part: fail})
     monkeypatch.setitem(GALLERY, "sensitivity", broken)
     told = []
-    page = write_report(Declared(), *study_tables(), tmp_path, tell=told.append)
+    page = write_report(Declared(), *study_tables(("mlp",)), tmp_path, tell=told.append)
     assert told == ["The figure sensitivity cannot be made: ValueError: <no> such thing"]
     text = page.read_text(encoding="utf-8")
     assert "The figure sensitivity cannot be made: ValueError: &lt;no&gt; such thing." in text
@@ -34,7 +34,7 @@ def test_a_figure_that_cannot_be_made_is_named_and_the_others_are_there(
 def test_statistics_that_fail_take_their_sections_only(tmp_path, monkeypatch):
     monkeypatch.setattr(Statistics, "summary", property(fail))
     told = []
-    page = write_report(Declared(), *study_tables(), tmp_path, tell=told.append)
+    page = write_report(Declared(), *study_tables(("mlp",)), tmp_path, tell=told.append)
     assert [line.partition(" cannot")[0] for line in told] == ["The section summary", "The summary"]
     text = page.read_text(encoding="utf-8")
     for name in ("sensitivity", "curves", "rate"):
@@ -47,4 +47,4 @@ def test_a_full_disk_is_no_fault_of_a_part(tmp_path, monkeypatch):
 
     monkeypatch.setitem(GALLERY, "curves", replace(GALLERY["curves"], draw=full))
     with pytest.raises(OSError, match="No space"):
-        write_report(Declared(), *study_tables(), tmp_path)
+        write_report(Declared(), *study_tables(("mlp",)), tmp_path)

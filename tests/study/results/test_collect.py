@@ -20,17 +20,20 @@ batch_size = 256
 
 [[methods]]
 names = ["SGD"]
-grid = {{ lr = [1e-2, 1e6] }}
+grid = { lr = [1e-2, 1e6] }
 
 [[methods]]
 names = ["SGD-HD"]
-grid = {{ lr = 1e-2, hypergrad_lr = 1e-3, granularity = "tensor" }}
+grid = { lr = 1e-2, hypergrad_lr = 1e-3, granularity = "tensor" }
 """
 
 
-@pytest.fixture
-def study_and_store(study_file, tmp_path):
-    study, store = load_study(study_file(DIVERGING)), Store(tmp_path / "results")
+@pytest.fixture(scope="module")
+def study_and_store(tmp_path_factory):
+    """A study that has been trained, to be read only."""
+    folder = tmp_path_factory.mktemp("diverging")
+    (folder / "diverging.toml").write_text(DIVERGING)
+    study, store = load_study(folder / "diverging.toml"), Store(folder / "results")
     work(study.runs(), store, None)
     return study, store
 
@@ -68,11 +71,9 @@ def test_final_and_best_are_those_of_the_epochs(study_and_store):
     assert last - 6 < diverged["diverged_at_step"] <= last
 
 
-def test_a_failed_run_has_a_row_without_numbers(study_and_store):
-    study, store = study_and_store
+def test_a_failed_run_has_a_row_without_numbers(study_and_store, tmp_path):
+    study, store = study_and_store[0], Store(tmp_path)
     run = study.runs()[0]
-    store.folder_of(run).joinpath("status.json").unlink()
-    store.folder_of(run).joinpath("metrics.jsonl").unlink()
     with store.claim(run) as claim:
         claim.fail("ValueError: no")
     row = collect(study, store)[0].row(0, named=True)

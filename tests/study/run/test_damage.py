@@ -11,9 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from processes import Forked, numbers, record
+from processes import numbers, record
 
 import hypergradient
+from forking import Forked
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.declare.run import RESULTS_VERSION
 from hypergradient.study.report.page import write_report

@@ -7,8 +7,9 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from processes import Forked, Ledger, numbers, record
+from processes import Ledger, numbers, record
 
+from forking import Forked
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.errors import StudyError
 from hypergradient.study.run.execute import execute

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from processes import finished_at, numbers, record, wait_until
+from processes import finished_at, numbers, record
 
+from forking import Forked, fork_server, wait_until
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.errors import StudyError
 from hypergradient.study.run.claim import Claim
@@ -28,7 +29,7 @@ def store(tmp_path):
 @pytest.fixture
 def longer(study_file):
     """Twelve runs of a fraction of a second each."""
-    return load_study(study_file(epochs=150)).runs()
+    return load_study(study_file(epochs=120)).runs()
 
 
 def test_workers_do_what_one_process_does_and_nothing_twice(small, store, tmp_path):
@@ -77,18 +78,36 @@ def test_killed_workers_are_replaced_and_each_run_is_done(longer, store, tmp_pat
     record("kill -9 of a worker", len(kills), 0, 0, "none: another takes its place")
 
 
-ENDS = {
-    "kill-all": (signal.SIGKILL, os.killpg, -signal.SIGKILL, ""),
-    "kill-parent": (signal.SIGKILL, os.kill, -signal.SIGKILL, ""),
-    "ctrl-c": (signal.SIGINT, os.killpg, 130, "interrupted with {} runs to do: the same command"),
-}
+def be_command(path, out):
+    execute(load_study(path).runs(), Store(out), workers=1)
 
 
-@pytest.mark.parametrize(("number", "send", "code", "said"), ENDS.values(), ids=ENDS.keys())
-def test_a_command_that_was_ended_resumes_without_repeating(
-    study_file, tmp_path, number, send, code, said
-):
-    path = study_file(epochs=150)
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["kill-all", "kill-parent"])
+def test_a_command_that_was_killed_resumes_without_repeating(study_file, tmp_path, send):
+    path = study_file(epochs=120)
+    runs, store = load_study(path).runs(), Store(tmp_path / "out")
+    with Forked(be_command, path, store.folder) as process:
+        wait_until(lambda: len(finished_at(store, runs)) >= 2)
+        send(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resume(runs, store)
+    whom = "a command and its workers" if send is os.killpg else "a command"
+    record(f"kill -9 of {whom}", 1, 0, 0, "none: the same command resumes")
+
+
+def resume(runs, store):
+    """Train what is left after the end of a command, and see that what it finished is kept."""
+    wait_until(lambda: all(store.idle(run) for run in runs))  # workers leave with their parent
+    before = finished_at(store, runs)
+    assert 2 <= len(before) < len(runs)
+    work(runs, store, None)
+    assert store.missing(runs) == []
+    after = finished_at(store, runs)
+    assert {run: after[run] for run in before} == before
+
+
+def test_a_command_that_was_interrupted_says_so_and_resumes(study_file, tmp_path):
+    path = study_file(epochs=120)
     runs, store = load_study(path).runs(), Store(tmp_path / "out")
     command = [*COMMAND, "run", str(path), "--out", str(store.folder), "--workers", "1"]
     with subprocess.Popen(
@@ -99,23 +118,14 @@ def test_a_command_that_was_ended_resumes_without_repeating(
         text=True,
     ) as process:
         wait_until(lambda: len(finished_at(store, runs)) >= 2)
-        send(process.pid, number)
+        os.killpg(process.pid, signal.SIGINT)
         _, complaint = process.communicate(timeout=240)
-    assert process.returncode == code
-    wait_until(lambda: all(store.idle(run) for run in runs))  # workers leave with their parent
-    before = finished_at(store, runs)
-    assert 2 <= len(before) < len(runs)
-    assert complaint.startswith(said.format(len(store.missing(runs))))
-    assert len(complaint.splitlines()) == (1 if said else 0)
-    work(runs, store, None)
-    assert store.missing(runs) == []
-    after = finished_at(store, runs)
-    assert {run: after[run] for run in before} == before
-    if number == signal.SIGKILL:
-        whom = "a command and its workers" if send is os.killpg else "a command"
-        record(f"kill -9 of {whom}", 1, 0, 0, "none: the same command resumes")
-    else:
-        record("Ctrl-C", 1, 0, 0, "interrupted with N runs to do: the same command resumes")
+    assert process.returncode == 130
+    left = len(store.missing(runs))
+    assert complaint.startswith(f"interrupted with {left} runs to do: the same command")
+    assert len(complaint.splitlines()) == 1
+    resume(runs, store)
+    record("Ctrl-C", 1, 0, 0, "interrupted with N runs to do: the same command resumes")
 
 
 def work_and_log(runs, store, log):
@@ -133,8 +143,8 @@ def work_and_log(runs, store, log):
 
 def test_two_processes_share_a_folder_and_never_do_a_run_twice(longer, store, tmp_path):
     log = tmp_path / "log"
-    spawn = multiprocessing.get_context("spawn")
-    both = [spawn.Process(target=work_and_log, args=(longer, store, log)) for _ in range(2)]
+    process, work = fork_server().Process, (longer, store, log)
+    both = [process(target=work_and_log, args=work) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from processes import record, wait_until
+from processes import record
 
+from forking import Forked, wait_until
+from hypergradient.study import cli
 from hypergradient.study.run.locks import is_free
 
 COMMAND = [sys.executable, "-c", "from hypergradient.study.cli import main; main()"]
@@ -38,13 +40,30 @@ grid.lr = 1e-2
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_worker_in_a_long_call_ends_with_its_command(tmp_path, number):
+ARGUMENTS = ["run", "study.toml", "--out", "out", "--workers", "1"]
+
+
+def start(folder):
+    """Start a command as a person does: a new interpreter, which spawns its worker."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([*COMMAND, *ARGUMENTS], cwd=folder, start_new_session=True, **quiet)
+
+
+def be_command(folder):
+    os.chdir(folder)
+    sys.argv = ["hypergradient", *ARGUMENTS]
+    cli.main()
+
+
+def fork(folder):
+    return Forked(be_command, folder)
+
+
+@pytest.mark.parametrize(("number", "start"), [(signal.SIGTERM, start), (signal.SIGKILL, fork)])
+def test_a_worker_in_a_long_call_ends_with_its_command(tmp_path, number, start):
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "study.toml").write_text(STUDY)
-    command = [*COMMAND, "run", "study.toml", "--out", "out", "--workers", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **quiet) as process:
+    with start(tmp_path) as process:
         try:
             wait_until((tmp_path / "busy").exists)
             os.kill(process.pid, number)

@@ -3,8 +3,9 @@
 import sys
 
 import polars as pl
-from processes import Forked, numbers, record, wait_until
+from processes import numbers, record
 
+from forking import Forked, wait_until
 from hypergradient.study import cli
 from hypergradient.study.declare.load import load_study
 from hypergradient.study.report import page

@@ -121,7 +121,7 @@ def mirror(tmp_path):
     (tmp_path / "mirror").mkdir()
     handler = partial(Handler, directory=tmp_path / "mirror")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
+        Thread(target=server.serve_forever, args=(0.01,)).start()
         yield tmp_path / "mirror", f"http://127.0.0.1:{server.server_port}/", asked
         server.shutdown()
 
@@ -211,15 +211,18 @@ def cifar10_file(seed: int, count: int = CIFAR10_IN_A_FILE) -> bytes:
 
 @pytest.fixture(scope="module")
 def cifar10_folder(tmp_path_factory):
+    """Files with their names, of ten images each."""
     folder = tmp_path_factory.mktemp("cifar10")
     for seed, name in enumerate(CIFAR10_FILES):
-        (folder / name).write_bytes(cifar10_file(seed))
+        (folder / name).write_bytes(cifar10_file(seed, 10))
     return folder
 
 
-def test_cifar10_is_read_from_its_binary_layout(cifar10_folder):
-    images, classes = read_cifar10(cifar10_folder / "data_batch_2.bin")
-    record = cifar10_file(1)[3073 * 7 : 3073 * 8]
+def test_cifar10_is_read_from_its_binary_layout(tmp_path):
+    content = cifar10_file(1)
+    (tmp_path / "data_batch_2.bin").write_bytes(content)
+    images, classes = read_cifar10(tmp_path / "data_batch_2.bin")
+    record = content[3073 * 7 : 3073 * 8]
     assert images.shape == (10_000, 3, 32, 32)
     assert (images.dtype, classes.dtype) == (np.float32, np.int64)
     assert classes[7] == record[0]

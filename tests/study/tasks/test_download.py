@@ -66,7 +66,7 @@ def serving(*ways):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        Thread(target=running.serve_forever, daemon=True).start()
+        Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server, f"http://127.0.0.1:{running.server_port}/file"
         finally:

@@ -53,6 +53,8 @@ ACROSS = 3  # panels beside each other
 
 ALPHA: Final = "Initial learning rate $\\alpha_0$"
 
+DOTS = 300  # an inch, of PNG files
+
 INK = "#262626"
 
 FAINT = "#6a6a6a"
@@ -125,7 +127,7 @@ def save(figure: Figure, table: pl.DataFrame, folder: Path, name: str, note: str
         if label := figure.get_supxlabel():  # for which room was made above the note, but not used
             figure.supxlabel(label, y=bottom + 0.01, fontsize=7)
         _replace(folder / f"{name}.pdf", lambda part: figure.savefig(part, format="pdf", **undated))
-        _replace(folder / f"{name}.png", lambda part: figure.savefig(part, format="png", dpi=300))
+        _replace(folder / f"{name}.png", lambda part: figure.savefig(part, format="png", dpi=DOTS))
     _replace(folder / f"{name}.csv", lambda part: part.write_text(as_text(table).write_csv()))
 
 

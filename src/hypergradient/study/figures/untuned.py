@@ -25,6 +25,8 @@ TOP: Final = 100.0
 
 TITLES: Final = dict(zip(SETS, ("Selection tasks", "Claim tasks"), strict=True))
 
+COLOURS: Final = 10  # of "tab10"
+
 _TUNED = {"color": "#a8a8a8", "ls": (0, (4, 1.5))}
 
 _SINGLE = tuple(
@@ -174,8 +176,14 @@ def line_styles(scores: pl.DataFrame, measure: str) -> dict[tuple[str, str], dic
         alone = [line for line in order if line in single and line[0] == base]
         free = [line for line in order if line not in tuned | single and line[0] == base]
         styles |= {line: _SINGLE[i % len(_SINGLE)] for i, line in enumerate(alone)}
-        styles |= {line: {"color": mpl.colormaps["tab10"](i % 10)} for i, line in enumerate(free)}
+        styles |= {line: _of_own(i) for i, line in enumerate(free)}
     return styles
+
+
+def _of_own(i: int) -> dict[str, Any]:
+    """Return a colour for the i-th line; from the eleventh on they come again, in dashes."""
+    look: dict[str, Any] = {"color": mpl.colormaps["tab10"](i % COLOURS)}
+    return look if i < COLOURS else {**look, "ls": (0, (3, 1))}
 
 
 def ranking(scores: pl.DataFrame, measure: str) -> list[tuple[str, str]]:
