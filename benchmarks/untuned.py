@@ -4,8 +4,8 @@
 
 On digits, an MLP 64-100-100-10 and Adam with 14 batches an epoch: the correlation of minibatch
 noise by lag; two signals at constant rates; rules from two starts, with clean labels and with 20%
-random ones. docs/reshuffling.md and docs/untuned.md quote what this prints (two minutes of one core).
-Everything is scalar and slow on purpose.
+random ones. docs/reshuffling.md and docs/untuned.md quote what this prints (two minutes of one
+core). Everything is scalar and slow on purpose.
 """
 
 import argparse
