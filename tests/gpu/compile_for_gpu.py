@@ -20,7 +20,7 @@ from hypergradient.engine import hypergradients
 from hypergradient.engine.gpu import average_kernels, formula_kernels, kernels
 from hypergradient.engine.gpu.formula import record
 from hypergradient.engine.inner_products import InnerProducts
-from hypergradient.engine.iterates import Average
+from hypergradient.engine.iterates import NUMBERS, Average
 from hypergradient.engine.rules import RULES, rule_of
 
 CAPABILITIES = cycle((80, 90))  # an A100, an H100: kernels take turns
@@ -98,9 +98,9 @@ def main() -> None:
 
     def begin(numbers: list[Tensor]) -> list[Tensor]:
         own = dict(zip(group, numbers, strict=True)) | {"reference_lr": 1, "differentiable": False}
-        return [*average._begin(own)]
+        return [*average._begin(own)[:NUMBERS]]
 
-    compile_formula(begin, [*group.values()], [number(0.0) for _ in range(3)])
+    compile_formula(begin, [*group.values()], [number(0.0) for _ in range(NUMBERS)])
     for adam in (True, False):
         compile_table(average_kernels.average, ADAM=adam, **CUT)
         for elements in (True, False):

@@ -90,6 +90,7 @@ class Ranks:
         self._device: str | None = None
         self._holders = {p: ranks_along(p.device_mesh, sharded_dims(p)) for p in shards}
         self._elsewhere: set[Tensor] = set()  # local parts that another rank counts
+        self.rms: dict[Tensor, Tensor] = {}  # of the directions that are bounded, in a step
         if shards:
             self._device = shards[0].device_mesh.device_type
             self._members, self._group = _members(optimizer, shards)
@@ -110,7 +111,6 @@ class Ranks:
         Called at the start of a step, in which the states have not moved yet. Where ranks hold
         replicas, the squares and their number are multiples by the same factor.
         """
-        self.rms: dict[Tensor, Tensor] = {}
         groups = self._optimizer.param_groups if self._holders else ()
         sums: dict[Hashable, Tensor] = {}
         for group in groups:

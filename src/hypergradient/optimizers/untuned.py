@@ -122,9 +122,9 @@ class Untuned(AveragingOptimizer):
     1 / sqrt(t).
     Until h is negative for the first time eta_t may be up to 0.15, by the share of the steepest
     slope along m_t so far that is left. From an `lr` below the first rate it climbs there by 0.4.
-    With SGD, r_t is the root mean square of the last fifth of all gradients. A step is s_t =
-    min(2, r_t / rms(g_t)) times as long, so that it is as long as a usual one until gradients are
-    half as large, and h_t is divided by r_t.
+    With SGD, r_t is the root mean square of the last fifth of all gradients. A step, its decay
+    included, is s_t = min(2, r_t / rms(g_t)) times as long, so that it is as long as a usual one
+    until gradients are half as large, and h_t is divided by r_t.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
     for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,
     squared, which alpha never leaves by more than a factor of 100; so it comes back from anywhere.

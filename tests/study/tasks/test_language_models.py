@@ -86,7 +86,7 @@ def test_the_study_expands_at_both_scales():
     path = built_in_studies()["untuned-lm"]
     for scale, seeds in (("laptop", 2), ("paper", 3)):
         runs = load_study(path, scale).runs()
-        assert len(runs) == 10 * seeds
+        assert len(runs) == 11 * seeds
         assert {run.task for run in runs} == {*load_study(path, scale).tasks}
     assert task_identity(TASK)["resampled"] is True
     assert "resampled" not in task_identity("character-transformer")
