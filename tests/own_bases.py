@@ -49,7 +49,7 @@ def plain(base: Base) -> Base:
 
     class Plain(Base):
         defaults = shipped.defaults
-        largest, sized_by_gradient = shipped.largest, shipped.sized_by_gradient
+        max_rms, sized_by_gradient = shipped.max_rms, shipped.sized_by_gradient
 
         def init(self, p):
             extra = {"max_exp_avg_sq": torch.zeros_like(p)} if self.defaults.get("amsgrad") else {}

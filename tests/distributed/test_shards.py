@@ -293,6 +293,10 @@ def refused() -> None:
     for base in ("muon", "adafactor"):
         with pytest.raises(ValueError, match=rf"base='{base}' .* use base='adam', or Distributed"):
             Hypergradient([matrix], base=base, lr=0.1).step()
+        whole_here = sharded(line, [SAME])
+        Hypergradient([whole_here], base=base, lr=0.1).step()
+        other = [{"params": [matrix], "base": "adam"}, {"params": [nn.Parameter(ones)]}]
+        Hypergradient(other, base=base, lr=0.1).step()
     with pytest.raises(ValueError, match=r"Partial.*shard or replicate it"):
         SGDHD([nn.Parameter(DTensor.from_local(ones, line, [Partial()]))]).step()
     with pytest.raises(ValueError, match="neither includes the other"):

@@ -7,7 +7,6 @@ process of its own, as the interpreter is chosen when Triton is imported.
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import cycle
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from hypergradient.engine.inner_products import InnerProducts
 from hypergradient.engine.iterates import NUMBERS, Average
 from hypergradient.engine.rules import RULES, rule_of
 
-CAPABILITIES = cycle((80, 90))  # an A100, an H100: kernels take turns
+CAPABILITIES = (80, 90)  # an A100, an H100
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
 TABLES = {
     **dict.fromkeys(("rows", "rates", "pools", "steps"), "*i64"),
@@ -37,11 +36,13 @@ CUT = {"BLOCK": 1024, "STAGES": 1, "ALIGNED": True}
 
 
 def compile_one(kernel: Any, signature: dict[str, str], constants: dict[str, Any]) -> str:
-    """Return the assembly for the next of the GPUs."""
-    own = signature | dict.fromkeys(constants, "constexpr")
-    source = ASTSource(kernel, {name: own[name] for name in kernel.arg_names}, constants)
-    target = GPUTarget("cuda", next(CAPABILITIES), 32)
-    text: str = triton.compile(source, target=target, options={"num_warps": 4}).asm["ptx"]
+    """Return the assembly for the last of the GPUs."""
+    text = ""
+    for capability in CAPABILITIES:
+        own = signature | dict.fromkeys(constants, "constexpr")
+        source = ASTSource(kernel, {name: own[name] for name in kernel.arg_names}, constants)
+        target = GPUTarget("cuda", capability, 32)
+        text = triton.compile(source, target=target, options={"num_warps": 4}).asm["ptx"]
     return text
 
 

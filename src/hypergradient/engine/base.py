@@ -26,8 +26,12 @@ class Base:
         defaults: the options of the base and their defaults. Each is a keyword of the optimizer
             and a key of its parameter groups. `weight_decay`, `decoupled_weight_decay` and
             `maximize` are options of all bases; give them here to change their defaults.
+        max_rms: the root mean square of a parameter's u_t that the engine lets through: u_t is
+            divided by max(1, rms(u_t) / max_rms), before weight decay is added.
+        needs_whole: whether `direction` is wrong for a part of a parameter. Shards are refused.
         sized_by_gradient: whether u_t is as large as g_t, as that of SGD. Then the steps of
             `Untuned` have the length of usual gradients (step_length.py).
+        takes_sparse: whether `direction` takes sparse gradients.
 
     Example:
         >>> from hypergradient import Hypergradient
@@ -44,10 +48,10 @@ class Base:
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    largest: ClassVar[float] = math.inf  # rms of a parameter's u_t, above which the engine divides
-    needs_whole: ClassVar[bool] = False  # whether `direction` is wrong for a part of a parameter
+    max_rms: ClassVar[float] = math.inf
+    needs_whole: ClassVar[bool] = False
     sized_by_gradient: ClassVar[bool] = False
-    takes_sparse: ClassVar[bool] = False  # whether `direction` takes sparse gradients
+    takes_sparse: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

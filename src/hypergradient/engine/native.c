@@ -45,7 +45,7 @@ typedef struct {
     double alpha, inverse, c, b; /* the rate; 1 / the learned rate; c_t; the interpolation */
     double memory;               /* of the trace, mu_t */
     double adam, beta2, scale, eps; /* u_t = g_t / (scale sqrt(v) + eps), or g_t */
-    double decay, largest; /* rms(u_t) before the decay is at most `largest`, for a ratio */
+    double decay, max_rms; /* rms(u_t) before the decay is at most `max_rms`, for a ratio */
 } AverageArgs; /* here theta is y, a is the trace, b is v, and alpha is z */
 
 typedef struct {
@@ -162,7 +162,7 @@ ROW average(const Tensor *t, const AverageArgs *r, int adam, int64_t at, int n, 
     float *restrict z = t->alpha + at;
     const float alpha = r->alpha, inverse = r->inverse, c = r->c, memory = r->memory;
     const float scale = r->scale, eps = r->eps, decay = r->decay;
-    const float quiet = t->rms > r->largest ? r->largest / t->rms : 1;
+    const float quiet = t->rms > r->max_rms ? r->max_rms / t->rms : 1;
     const float b = r->b, rest = 1 - r->b, of_x = r->c / r->b;
     const float beta2 = r->beta2, other = 1 - r->beta2;
     EACH own_u[i] = g[i];
@@ -256,10 +256,11 @@ static void take_chunks(void *argument) {
     }
 }
 
-/* Go through all chunks, and fill in their sums. fork(work, argument, threads, 0) runs work in each
-   thread: GOMP_parallel of torch's OpenMP. */
-static void run(Job *job, int pass, int backward, int threads,
-                void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
+/* fork(work, argument, threads, 0) runs work in each thread: GOMP_parallel of torch's OpenMP. */
+typedef void Fork(void (*)(void *), void *, unsigned, unsigned);
+
+/* Go through all chunks, and fill in their sums. */
+static void run(Job *job, int pass, int backward, int threads, Fork *fork) {
     job->pass = passes[pass];
     job->backward = backward;
     job->next = 0;
@@ -276,8 +277,7 @@ static void add_chunks(const Job *job, int64_t i, Sums *sum) { /* of tensor i */
 }
 
 /* Fill in the rms of each u_t, by a pass before that of an average. */
-static void measure(Job *job, Tensor *tensors, int threads,
-                    void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
+static void measure(Job *job, Tensor *tensors, int threads, Fork *fork) {
     int64_t i = 0;
     const AverageArgs *args = (const AverageArgs *)job->args;
     while (i < job->count && !args[tensors[i].args].adam) i++;
@@ -290,10 +290,10 @@ static void measure(Job *job, Tensor *tensors, int threads,
     }
 }
 
-/* One pass: 0 fills the sums, of zeros, and advances the states, DESCEND descends, AVERAGE does both for an
-   average. */
-int make_pass(int pass, int64_t count, Tensor *tensors, const void *args, Sums *sums,
-              int threads, void (*fork)(void (*)(void *), void *, unsigned, unsigned)) {
+/* Make one pass, and add to the sums, which are zeros before. Pass 0 advances the states; DESCEND
+   moves theta; AVERAGE does both for an average. */
+int make_pass(int pass, int64_t count, Tensor *tensors, const void *args, Sums *sums, int threads,
+              Fork *fork) {
     int64_t *first = malloc((count + 1) * sizeof *first), size = 0;
     if (!first) return 1;
     for (int64_t i = 0; i < count; i++) size += tensors[i].size;

@@ -318,14 +318,14 @@ def _average_args(rule: UpdateRule, alpha: Tensor) -> tuple[float, ...] | None:
         return None
     adam = type(update.direction) is AdamDirection
     scale, eps, _ = _adam_numbers(update.direction)
-    if not adam and not math.isinf(rule.base.largest):
+    if not adam and not math.isinf(rule.base.max_rms):
         return None
     beta2 = update.second[1] if adam else 0.0
     numbers = rule.numbers
     learned, c, mu = float(numbers.learned), float(numbers.c), float(numbers.mu)
     return (
         *(float(numbers.used(alpha.item())), 1 / learned, c, group["interpolation"], mu),
-        *(adam, beta2, scale, eps, group["weight_decay"], rule.base.largest),
+        *(adam, beta2, scale, eps, group["weight_decay"], rule.base.max_rms),
     )
 
 

@@ -107,8 +107,6 @@ class HypergradientOptimizer(StatefulOptimizer):
     ) -> NativeStep:
         """Collect the parameters that have a gradient, and let the C pass take what it can."""
         groups, last = self.param_groups, None
-        if ranks is not None:
-            ranks.measure()  # the directions that are bounded
         repeats = ranks is None and on_device is None and not in_graph()
         if repeats:
             last, self._repeat = self._repeat, None
@@ -135,7 +133,9 @@ class HypergradientOptimizer(StatefulOptimizer):
         return any(p.grad is not None for group in groups for p in group["params"])
 
     def _measure(self, ranks: Ranks | None) -> None:
-        """Look at all gradients, if need be; called once a step, before anything moves."""
+        """Look at what a step needs to know before anything moves; called once a step."""
+        if ranks is not None:
+            ranks.measure()
 
     def _renew(self, group: Group) -> None:
         """Leave the rates and states of the last step to the graph, and go on with copies."""
@@ -214,8 +214,8 @@ class HypergradientOptimizer(StatefulOptimizer):
             u = torch.view_as_complex(u.contiguous())
         else:
             u = base.direction(g, p, each.state, group)
-        if not math.isinf(base.largest):
-            u = bounded(u, base.largest, each.rms)
+        if not math.isinf(base.max_rms):
+            u = bounded(u, base.max_rms, each.rms)
         decay = group["weight_decay"]
         if not group["decoupled_weight_decay"] or (not isinstance(decay, Tensor) and decay == 0):
             return u

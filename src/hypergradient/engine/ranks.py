@@ -66,8 +66,9 @@ def ranks_of(optimizer: StatefulOptimizer) -> Ranks | None:
                 "rule='hdm' with granularity='element' divides by the norm of a whole parameter, "
                 "of which each rank has a part: use granularity='tensor', or another rule"
             )
-        for base in {optimizer.base_of(group) for group in optimizer.param_groups if shards}:
-            if base.needs_whole:
+        for group in optimizer.param_groups:
+            base = optimizer.base_of(group)
+            if base.needs_whole and any(is_dtensor(p) and sharded_dims(p) for p in group["params"]):
                 raise ValueError(
                     f"base={base.name!r} makes a direction of a whole parameter, of which each "
                     "rank has a part: use base='adam', or DistributedDataParallel"
@@ -115,7 +116,7 @@ class Ranks:
         sums: dict[Hashable, Tensor] = {}
         for group in groups:
             base = self._optimizer.base_of(group)
-            if not math.isinf(base.largest):
+            if not math.isinf(base.max_rms):
                 for p in group["params"]:
                     sums[p] = _squares(base, group, p, self._optimizer.state.get(p, {}))
         for p, total in self.total(sums).items():

@@ -113,19 +113,19 @@ def sum_of_squares(t: Tensor) -> Tensor:
     return squares.sum()
 
 
-def bounded(u: Tensor, largest: float, rms: Tensor | None = None) -> Tensor:
-    """Return u / max(1, rms(u) / largest), with the root mean square over the whole tensor.
+def bounded(u: Tensor, max_rms: float, rms: Tensor | None = None) -> Tensor:
+    """Return u / max(1, rms(u) / max_rms), with the root mean square over the whole tensor.
 
     A NaN among its numbers leaves the others as they are.
 
     Args:
         u: the tensor.
-        largest: what the root mean square is at most.
+        max_rms: what the root mean square is at most.
         rms: the root mean square, where u is a part of a tensor.
     """
     if rms is None:
         rms = torch.linalg.vector_norm(u) / math.sqrt(max(u.numel(), 1))
-    return u / torch.where(rms > largest, rms / largest, 1.0).to(u.dtype)
+    return u / torch.where(rms > max_rms, rms / max_rms, 1.0).to(u.dtype)
 
 
 def version_of(t: Tensor) -> int:

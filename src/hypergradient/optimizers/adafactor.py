@@ -22,8 +22,8 @@ class Adafactor(Base):
     r_t; each is a mean over steps with the decay 1 - t^beta2_decay. Of a tensor with more than two
     dimensions, such as a convolution's weight, the first is that of the rows, and the others
     together are that of the columns. A bias keeps v_t itself. There is no step size relative to the
-    parameters, as the learning rate is learned. Source: Shazeer and Stern 2018, algorithm 4, with
-    algorithm 5's clipping and the decay of section 7.2; options as in `torch.optim.Adafactor`.
+    parameters, as the learning rate is learned. Source: Shazeer and Stern 2018, algorithms 4 and 5
+    with the numbers of algorithm 6; options as in `torch.optim.Adafactor`.
     """
 
     defaults = {"beta2_decay": -0.8, "d": 1.0}

@@ -71,7 +71,7 @@ class AdamWithoutMomentum(KernelBase):
     defaults = {"betas": (0.9, 0.999), "eps": 1e-12}
     name = "adam"
     takes_sparse = True  # the engine makes them dense
-    largest = 1.0
+    max_rms = 1.0
 
     def init(self, p: Tensor) -> State:
         return {"step": step_count(p), "exp_avg_sq": torch.zeros_like(p)}
@@ -288,6 +288,7 @@ class Untuned(AveragingOptimizer):
     # The first rate, and the length of a step.
 
     def _measure(self, ranks: Ranks | None) -> None:
+        super()._measure(ranks)
         lengths: dict[int, StepLength] = {}
         for groups in self._sharing():
             own = [group for group in groups if self.base_of(group).sized_by_gradient]

@@ -30,7 +30,7 @@ from hypergradient.engine.gpu.recipes import AverageNumbers
 
 RECIPE = tl.constexpr(len(AverageNumbers._fields))
 # columns of a recipe
-SHARE, LOG_BETA2, OF_V, OF_G, EPS, DECAY, GROUP, LARGEST = (tl.constexpr(n) for n in range(8))
+SHARE, LOG_BETA2, OF_V, OF_G, EPS, DECAY, GROUP, MAX_RMS = (tl.constexpr(n) for n in range(8))
 SCALARS = tl.constexpr(4)  # of a group: alpha_t, the learned rate, c_t, mu_t
 
 
@@ -76,8 +76,8 @@ def square(
 
 
 @triton.jit
-def _quiet(row, chunk, partials, largest, size_of_chunk, BLOCK: tl.constexpr):
-    """What u_t is multiplied by: largest / rms(u_t), or 1 if that is less.
+def _quiet(row, chunk, partials, max_rms, size_of_chunk, BLOCK: tl.constexpr):
+    """What u_t is multiplied by: max_rms / rms(u_t), or 1 if that is less.
 
     The sums of a parameter's chunks lie side by side, and all programs add them up alike.
     """
@@ -89,7 +89,7 @@ def _quiet(row, chunk, partials, largest, size_of_chunk, BLOCK: tl.constexpr):
         index = k + tl.arange(0, BLOCK)
         total += tl.load(partials + (first + index) * PARTIAL + 2, mask=index < count, other=0.0)
     rms = tl.sqrt_rn(tl.div_rn(tl.sum(total), size.to(tl.float32)))
-    return tl.where(rms > largest, tl.div_rn(largest, rms), 1.0)
+    return tl.where(rms > max_rms, tl.div_rn(max_rms, rms), 1.0)
 
 
 @triton.jit
@@ -137,7 +137,7 @@ def average(
     adam, quiet = (1.0, 0.0, 0.0, 0.0), 1.0
     if ADAM:
         adam = _adam(row, recipe)
-        quiet = _quiet(row, chunk, partials, single(recipe, LARGEST), size_of_chunk, BLOCK)
+        quiet = _quiet(row, chunk, partials, single(recipe, MAX_RMS), size_of_chunk, BLOCK)
     numbers = (
         tl.load(own),
         tl.div_rn(1.0, tl.load(own + 1)),

@@ -285,14 +285,14 @@ class DeviceStep:
         decoupled = decay if group["decoupled_weight_decay"] else 0.0
         l2 = decay - decoupled
         if self._average:
-            largest = base.largest if isinstance(base, KernelBase) else math.inf
-            plain = update.first == (1.0, 0.0, 0.0) and (adam or math.isinf(largest))
+            max_rms = base.max_rms if isinstance(base, KernelBase) else math.inf
+            plain = update.first == (1.0, 0.0, 0.0) and (adam or math.isinf(max_rms))
             if not plain or l2 or group["maximize"] or numbers is None:
                 return None
             self._add_scalars(group, numbers)
             beta2, eps = (update.second[1], group["eps"]) if adam else (None, 0.0)
             at = len(self._averaged) - 1
-            return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled, largest)
+            return AverageRecipe(group["interpolation"], at, beta2, eps, decoupled, max_rms)
         rate = _rate_recipe(group)
         if (decoupled and not adam) or (group["granularity"] == "element" and rate is None):
             return None

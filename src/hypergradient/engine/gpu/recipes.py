@@ -92,7 +92,7 @@ class AverageRecipe(NamedTuple):
         beta2: of Adam's v_t; None where u_t is the gradient.
         eps: added to Adam's sqrt(v_t).
         decay: the decoupled weight decay lambda.
-        largest: what rms(u_t) of a parameter is at most, before the decay, for Adam.
+        max_rms: what rms(u_t) of a parameter is at most, before the decay, for Adam.
     """
 
     b: float
@@ -100,7 +100,7 @@ class AverageRecipe(NamedTuple):
     beta2: float | None = None
     eps: float = 0.0
     decay: float = 0.0
-    largest: float = math.inf
+    max_rms: float = math.inf
 
     @property
     def adam(self) -> bool:
@@ -120,7 +120,7 @@ class AverageRecipe(NamedTuple):
     def numbers(self) -> "AverageNumbers":
         beta2 = self.beta2 or 0.0
         of_v = _log(beta2), beta2, 1 - beta2
-        return AverageNumbers(self.b, *of_v, self.eps, self.decay, float(self.group), self.largest)
+        return AverageNumbers(self.b, *of_v, self.eps, self.decay, float(self.group), self.max_rms)
 
 
 class AverageNumbers(NamedTuple):
@@ -133,7 +133,7 @@ class AverageNumbers(NamedTuple):
     eps: float
     decay: float
     group: float
-    largest: float
+    max_rms: float
 
 
 class Operands(NamedTuple):

@@ -21,7 +21,7 @@ def rule(name: str, **constants: float) -> str:
 
 def not_bounded(base: Base) -> Base:
     """Return the base with directions of any size."""
-    own: Base = type("NotBounded", (type(base),), {"largest": math.inf})()
+    own: Base = type("NotBounded", (type(base),), {"max_rms": math.inf})()
     return own
 
 
