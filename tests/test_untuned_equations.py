@@ -26,12 +26,14 @@ def quadratic(n: int, seed: int) -> tuple[list[list[float]], list[float]]:
     return (a @ a.T / n + 0.1 * torch.eye(n)).tolist(), start.tolist()
 
 
-def length_by_hand(g: list[float], t: int, square: float) -> tuple[float, float, float]:
-    """Of `engine/step_length.py`: r_t^2, s_t, and what h_t is divided by."""
-    now = sum(gi * gi for gi in g) / len(g)
+def length_by_hand(g: list[float], t: int, squares: list[float]) -> tuple[float, float]:
+    """Of `engine/step_length.py`: s_t, and what h_t is divided by; r_t^2 joins the squares."""
+    now, last = sum(gi * gi for gi in g) / len(g), squares[-1] if squares else 0.0
     window = max(min(t, 10), t / 5)
-    square = square + (min(now, 10 * square) - square) / window if square else now
-    return square, min(2.0, math.sqrt(square / now)) if now else 1.0, math.sqrt(square) or 1.0
+    squares.append(last + (min(now, 10 * last) - last) / window if last else now)
+    factor = min(2.0, math.sqrt(squares[-1] / now)) if now else 1.0
+    growth = math.sqrt(max(squares) / squares[0]) if squares[0] else 1.0
+    return factor / max(1.0, growth / 10), math.sqrt(squares[-1]) or 1.0
 
 
 def parted(numbers: list[float], cuts: tuple[int, ...]) -> list[list[float]]:
@@ -65,7 +67,7 @@ def by_hand(
     """
     n = len(theta)
     x, y, z = list(theta), list(theta), list(theta)
-    v, m, square = [0.0] * n, [0.0] * n, 0.0
+    v, m, squares = [0.0] * n, [0.0] * n, list[float]()
     alpha, first, largest, spread, total = lr, lr, 0.0, 0.0, 0.0
     rates, warming_up, climbing, k, age, steepest = [], True, False, 0, 0, 0.0
     for t in range(1, steps + 1):
@@ -78,8 +80,8 @@ def by_hand(
                 for gi, vi in zip(g, v, strict=True)
             ]
             u = [ui for part in parted(u, cuts) for ui in quiet(part)]
-        of_sgd = length_by_hand(g, t, square)
-        square, factor, unit = of_sgd if base == "sgd" else (0.0, 1.0, 1.0)
+        of_sgd = length_by_hand(g, t, squares)
+        factor, unit = of_sgd if base == "sgd" else (1.0, 1.0)
         if t == 1:
             size = max(math.sqrt(sum(p * p for p in theta) / n), 1e-2)
             one = [gi / (abs(gi) + eps) if base == "adam" else gi for gi in g]

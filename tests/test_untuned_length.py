@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hypergradient import Untuned
 from hypergradient.engine.learning_rate import alpha_of
-from hypergradient.engine.step_length import FIRST, LONGEST, OUTLIER, SHARE
+from hypergradient.engine.step_length import FIRST, GROWTH, LONGEST, OUTLIER, SHARE
 
 N = 50
 
@@ -55,6 +55,15 @@ def test_a_gradient_of_any_length_moves_as_far_as_a_usual_one() -> None:
     most = math.sqrt(1 + (OUTLIER - 1) / FIRST)  # by what one gradient makes the mean larger
     for length in (10.0, 1e6):
         assert 1.0 < usual().step(length)[0] <= most
+
+
+def test_steps_do_not_grow_with_gradients_beyond_ten_times_the_first() -> None:
+    """A converged network that goes on: its first gradient is tiny, and so was its minimum."""
+    descent = usual(1, length=1e-6)
+    ways = [descent.step(length)[0] for length in 10 ** torch.linspace(-6, 3, 300).double()]
+    assert ways[30] > 2e-6
+    assert max(ways) == pytest.approx(GROWTH * 1e-6, rel=0.01)
+    assert ways[-1] == pytest.approx(GROWTH * 1e-6, rel=0.2)
 
 
 def test_near_a_minimum_it_is_sgd_at_twice_the_rate() -> None:

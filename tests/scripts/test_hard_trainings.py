@@ -1,4 +1,4 @@
-"""Trainings that are hard for a rate that learns: a corrupt label, and a game of two networks."""
+"""Trainings that are hard for a rate that learns: corrupt labels, games, converged networks."""
 
 import math
 from typing import Any
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from hypergradient import SGDHD, AdamWHD, Untuned
+from hypergradient.study.tasks.data.load import load_data
 
 
 def loss_after_a_corrupt_label(label: float) -> float:
@@ -115,3 +116,31 @@ def test_a_corrupt_label_blows_the_additive_rule_up_and_not_the_rule_relative(
     if optimizer is SGDHD:
         assert not train()[0] < 1.0  # the paper's rule, at its default step size
         assert train(lr_bounds=(0.0, 0.05))[0] < 0.03
+
+
+@pytest.mark.parametrize("base", ["adam", "adafactor", "sgd"])
+def test_a_converged_network_goes_on_with_a_fresh_optimizer(base: Any) -> None:
+    """Its first gradient is tiny; untrained it has a loss of 2.3."""
+    torch.manual_seed(3)
+    digits = load_data("digits")
+    x, y = (torch.from_numpy(part[:1400]) for part in (digits.train_x, digits.train_y))
+    model = nn.Sequential(
+        nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
+    )
+
+    def train(optimizer: Any, epochs: int) -> float:
+        highest = 0.0
+        for _ in range(epochs):
+            for batch in torch.randperm(1400).split(100):
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
+                loss.backward()
+                optimizer.step()
+                highest = max(highest, loss.item())
+        return highest
+
+    train(torch.optim.Adam(model.parameters(), 1e-2), 40)
+    fresh = Untuned(model.parameters(), base=base)
+    assert train(fresh, 20) < 0.5
+    fresh.eval()
+    assert nn.functional.cross_entropy(model(x), y).item() < 1e-3

@@ -7,11 +7,15 @@ the gradient, so that where training is fast h_t falls far below its mean, and t
 low. So with r_t the root mean square of the last gradients' elements, and n their number,
 
     r_t^2 = r_{t-1}^2 + (min(|g_t|^2 / n, 10 r_{t-1}^2) - r_{t-1}^2) / max(min(t, 10), t / 5)
-    s_t   = min(2, r_t sqrt(n) / |g_t|),      r_1^2 = |g_1|^2 / n, so that s_1 = 1
+    s_t   = min(2, r_t sqrt(n) / |g_t|) / max(1, R_t / 10),    r_1^2 = |g_1|^2 / n
+
+with R_t = max(r_1, ..., r_t) / r_1,
 
 a step is alpha_t s_t (u_t + lambda theta), and h_t is divided by r_t. As long as gradients are
 larger than half of what is usual, steps have the length of usual ones; near a minimum, where they
-are smaller, it is SGD at twice the rate.
+are smaller, it is SGD at twice the rate. Where gradients grow to more than ten times the first one,
+as in a converged network that goes on, steps do not grow with them: the first rate follows from the
+first gradient.
 """
 
 from collections.abc import Sequence
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 FIRST, SHARE = 10.0, 0.2  # steps that r_t remembers at first, and the share of all later
 OUTLIER = 10.0  # what a square counts for at most, in times the mean
 LONGEST = 2.0  # s_t
+GROWTH = 10.0  # of r_t over r_1; beyond it steps grow no further
+NUMBERS = ("gradient_square", "first_gradient_square", "largest_gradient_square")
+"""What a group keeps: r_t^2, r_1^2 and the largest r^2 so far."""
 
 
 class StepLength(NamedTuple):
@@ -50,7 +57,7 @@ class StepLength(NamedTuple):
 def measure(groups: Sequence[Group], ranks: "Ranks | None") -> StepLength | None:
     """Count the gradients of groups that share a rate, and return what their step needs.
 
-    Each group keeps r_t^2 as `gradient_square`.
+    Each group keeps `NUMBERS`.
 
     Args:
         groups: those that share a rate; none of them has moved in this step.
@@ -73,22 +80,26 @@ def measure(groups: Sequence[Group], ranks: "Ranks | None") -> StepLength | None
     if ranks is not None:
         sums = torch.stack([torch.zeros_like(like) + number for number in numbers])
         numbers = [*map(as_float, ranks.total({"step length": sums})["step length"].to(like))]
-    numbers += [as_float(first[name]) for name in ("gradient_square", "average_step")]
-    results = _by_kernel(like, numbers) or _next(*numbers)
-    mean, factor, unit = results
+    numbers += [as_float(first[name]) for name in ("average_step", *NUMBERS)]
+    *kept, factor, unit = _by_kernel(like, numbers) or _next(*numbers)
     for group in groups:
-        assign(group["gradient_square"], mean)
+        for name, value in zip(NUMBERS, kept, strict=True):
+            assign(group[name], value)
     return StepLength(factor, unit)
 
 
-def _next(total: Number, count: Number, mean: Number, t: Number) -> tuple[Any, Any, Any]:
-    """Return r_t^2, s_t and the unit of h_t.
+def _next(
+    total: Number, count: Number, t: Number, mean: Number, first: Number, largest: Number
+) -> tuple[Any, ...]:
+    """Return r_t^2, r_1^2, the largest r^2 so far, s_t and the unit of h_t.
 
     Args:
         total: |g_t|^2.
         count: n; 0 where no rank has a gradient.
-        mean: r_{t-1}^2.
         t: t - 1, the steps so far.
+        mean: r_{t-1}^2.
+        first: r_1^2; 0 before.
+        largest: of r_1^2 to r_{t-1}^2.
     """
     now = total / larger(count, 1.0)
     window = larger(smaller(t + 1, FIRST), SHARE * (t + 1))
@@ -96,8 +107,10 @@ def _next(total: Number, count: Number, mean: Number, t: Number) -> tuple[Any, A
     moved = where(mean > 0, mean + (where(now > most, most, now) - mean) / window, now)
     mean = where(isfinite(now) & (count > 0), moved, mean)
     factor = where(now > 0, (mean / where(now > 0, now, 1.0)) ** 0.5, 1.0)
-    factor = where(factor > LONGEST, LONGEST, factor)
-    return mean, factor, where(mean > 0, mean, 1.0) ** 0.5
+    first, largest = where(first > 0, first, mean), larger(mean, largest)
+    growth = where(first > 0, largest / where(first > 0, first, 1.0), 1.0) / GROWTH**2
+    factor = where(factor > LONGEST, LONGEST, factor) / larger(growth, 1.0) ** 0.5
+    return mean, first, largest, factor, where(mean > 0, mean, 1.0) ** 0.5
 
 
 def _by_kernel(like: Tensor, numbers: Sequence[Number]) -> tuple[Tensor, ...] | None:
@@ -105,6 +118,6 @@ def _by_kernel(like: Tensor, numbers: Sequence[Number]) -> tuple[Tensor, ...] | 
     if like.is_cpu:
         return None
     inputs = [n if isinstance(n, Tensor) else torch.full_like(like, n) for n in numbers]
-    results = like.new_empty(3).unbind()
+    results = like.new_empty(len(NUMBERS) + 2).unbind()
     made = by_kernel("step length", lambda own: [*_next(*own)], inputs, results)
     return results if made else None

@@ -38,7 +38,7 @@ from hypergradient.engine.options import numbers
 from hypergradient.engine.ranks import Ranks
 from hypergradient.engine.rules import RULES
 from hypergradient.engine.stand_ins import wide
-from hypergradient.engine.step_length import StepLength, measure
+from hypergradient.engine.step_length import NUMBERS, StepLength, measure
 from hypergradient.engine.tensors import (
     HALF,
     dense_gradient,
@@ -124,7 +124,8 @@ class Untuned(AveragingOptimizer):
     slope along m_t so far that is left. From an `lr` below the first rate it climbs there by 0.4.
     With SGD, r_t is the root mean square of the last fifth of all gradients. A step, its decay
     included, is s_t = min(2, r_t / rms(g_t)) times as long, so that it is as long as a usual one
-    until gradients are half as large, and h_t is divided by r_t.
+    until gradients are half as large; less, once they have grown to ten times the first one. h_t is
+    divided by r_t.
     E|h| is a mean over about 200 steps, or half of all if that is more, in which an outlier counts
     for 100 times the mean at most. c_t weights steps by t^3 and by the largest rate so far,
     squared, which alpha never leaves by more than a factor of 100; so it comes back from anywhere.
@@ -283,7 +284,7 @@ class Untuned(AveragingOptimizer):
     def _group_numbers(self, group: Group) -> dict[str, float]:
         numbers = super()._group_numbers(group)
         sized = self.base_of(group).sized_by_gradient
-        return {**numbers, "gradient_square": 0.0} if sized else numbers
+        return {**numbers, **dict.fromkeys(NUMBERS, 0.0)} if sized else numbers
 
     # The first rate, and the length of a step.
 

@@ -26,7 +26,7 @@ from hypergradient.study.import_by_name import recorded_name
 from hypergradient.study.methods.registry import method_identity
 from hypergradient.study.tasks.registry import task_identity
 
-RESULTS_VERSION = 8
+RESULTS_VERSION = 9
 """The version of all results: whoever changes the code so that a run's numbers differ raises it."""
 
 
